@@ -1,0 +1,35 @@
+"""Audio that a page plays: wav files under random names, kept for a few hours at most."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from wavalign.audio import Waveform
+
+
+class Recordings:
+    """A folder of its own. Whoever knows a file's name can fetch it, so the names cannot be guessed."""
+
+    def __init__(self, folder: Path, hours: float) -> None:
+        self.folder = folder
+        self._seconds = 3600 * hours
+        folder.mkdir(parents=True, exist_ok=True)
+        self.sweep()
+
+    def put(self, waveform: Waveform) -> Path:
+        path = self.folder / f"{secrets.token_urlsafe(18)}.wav"
+        path.write_bytes(waveform.to_wav_bytes())
+        return path
+
+    def drop(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+    def sweep(self) -> int:
+        """Deletes what is too old; returns how many files that were."""
+        too_old = [path for path in self.folder.glob("*.wav") if time.time() - path.stat().st_mtime > self._seconds]
+        self.drop(too_old)
+        return len(too_old)

@@ -1,0 +1,65 @@
+"""What the host of the app can choose, all by environment variables, with the defaults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+NAME = "WavAlign Workbench"
+_REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class SettingsError(ValueError):
+    """A variable that cannot be used; the message names it."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one visitor may ask for. Seconds, characters, people."""
+
+    turn_seconds: float = 30.0
+    shortest_turn_seconds: float = 0.2
+    typed_characters: int = 1000
+    reply_seconds: float = 20.0
+    waiting: int = 32
+    """How many requests may wait; the next one is told to come back."""
+    at_once: int = 2
+    """How many conversations are answered side by side."""
+    upload_megabytes: int = 200
+    recordings_hours: float = 2.0
+    """How long a visitor's audio is kept for the page to play."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``home`` holds what the app writes, ``assets`` what is shipped. ``port`` None takes the first free one."""
+
+    home: Path
+    assets: Path
+    port: int | None = None
+    preload: bool = True
+    limits: Limits = Limits()
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Reads WAVALIGN_HOME, WAVALIGN_ASSETS, WAVALIGN_PORT and WAVALIGN_PRELOAD (0 loads on first use).
+
+        Raises:
+            SettingsError: when the port is not one.
+        """
+        port = environment.get("WAVALIGN_PORT") or environment.get("GRADIO_SERVER_PORT")
+        if port and not (port.isdigit() and 0 < int(port) < 65536):
+            raise SettingsError(f"WAVALIGN_PORT must be between 1 and 65535, got {port!r}.")
+        home = environment.get("WAVALIGN_HOME") or Path.home() / ".cache" / "wavalign-workbench"
+        return cls(
+            home=Path(home).expanduser().resolve(),
+            assets=Path(environment.get("WAVALIGN_ASSETS") or _REPOSITORY / "assets").expanduser().resolve(),
+            port=int(port) if port else None,
+            preload=environment.get("WAVALIGN_PRELOAD", "1") != "0",
+        )
+
+
+PAGE_FILES = _REPOSITORY / "assets" / "app"
+"""The page's own css and js: part of the program, wherever the checkpoints are."""
