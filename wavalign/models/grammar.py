@@ -1,0 +1,148 @@
+"""The state machine of the interleaved layout: which classes of token may follow, as two small tables.
+
+The layout is finite (chunk, position in it, has the text ended), so it is compiled once and then followed for a whole
+batch by indexing, without Python work for each row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+import numpy as np
+
+from wavalign.models.layout import LayoutError, TokenMap
+
+
+class TokenClass(IntEnum):
+    """What a token is to the grammar. OTHER is never allowed in a completion."""
+
+    TEXT = 0
+    TEXT_END = 1
+    CHUNK_BEGIN = 2
+    SPEECH = 3
+    CHUNK_END = 4
+    TURN_END = 5
+    OTHER = 6
+
+
+_START = ("text", 0, 0)
+_DONE = ("done",)
+
+
+class Grammar:
+    """The compiled machine of one ``TokenMap``.
+
+    Attributes:
+        start, done: state numbers.
+        class_of: int8 (vocabulary,), the ``TokenClass`` of each token.
+        following: int16 (states, classes), the next state or -1 where the class is not allowed.
+        mask_of: int64 (states,), which row of ``masks`` holds in a state.
+        masks: bool (distinct masks, vocabulary), True where the token is allowed.
+        speaks: bool (distinct masks,), True where speech is among the allowed classes.
+    """
+
+    def __init__(self, tokens: TokenMap) -> None:
+        self.tokens = tokens
+        edges = _edges(tokens)
+        number = {state: index for index, state in enumerate(edges)}
+        self.start, self.done = number[_START], number[_DONE]
+        self.following = np.full((len(edges), len(TokenClass)), -1, dtype=np.int16)
+        for state, moves in edges.items():
+            for token_class, target in moves.items():
+                self.following[number[state], token_class] = number[target]
+        self.class_of = _classes(tokens)
+        allowed = self.following >= 0
+        allowed[self.done, TokenClass.TURN_END] = True  # a finished row keeps a token to draw until it is removed
+        patterns, self.mask_of = np.unique(allowed, axis=0, return_inverse=True)
+        self.mask_of = self.mask_of.reshape(-1)
+        self.masks = patterns[:, self.class_of]
+        self.speaks = patterns[:, TokenClass.SPEECH].copy()
+
+    def advance(self, states: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """The states (B,) after one token (B,) each; a finished row stays finished."""
+        after = self.following[states, self.class_of[tokens]]
+        return np.where(states == self.done, self.done, after)
+
+    def check(self, completion: Sequence[int], whole: bool = True) -> None:
+        """Raises:
+        LayoutError: at the first token that the layout does not allow, or when ``whole`` and it does not end.
+        """
+        state = self.start
+        for position, token in enumerate(completion):
+            state = int(self.following[state, self.class_of[token]])
+            if state < 0:
+                name = TokenClass(int(self.class_of[token])).name
+                raise LayoutError(f"Token {position} of the completion ({token}, {name}) breaks the layout.")
+        if whole and state != self.done:
+            raise LayoutError("The completion stops before its end of turn.")
+
+
+def _classes(tokens: TokenMap) -> np.ndarray:
+    classes = np.full(tokens.vocabulary_size, TokenClass.OTHER, dtype=np.int8)
+    classes[tokens.is_text] = TokenClass.TEXT
+    classes[tokens.speech_start : tokens.speech_stop] = TokenClass.SPEECH
+    for token, token_class in (
+        (tokens.text_end, TokenClass.TEXT_END),
+        (tokens.chunk_begin, TokenClass.CHUNK_BEGIN),
+        (tokens.chunk_end, TokenClass.CHUNK_END),
+        (tokens.turn_end, TokenClass.TURN_END),
+    ):
+        if token is not None:
+            classes[token] = token_class
+    return classes
+
+
+def _edges(tokens: TokenMap) -> dict[tuple, dict[TokenClass, tuple]]:
+    """State -> allowed class -> next state. The first chunk is unrolled: a reply starts with text and says something.
+
+    States: ("text", chunk, n said), ("begin", chunk, last?), ("speech", chunk, n said), ("close", chunk),
+    ("rest", may it end?), ("closed",), ("done",).
+    """
+    description = tokens.description
+    repeated = (description.text_chunk, description.speech_chunk)
+    sizes = [*(description.first_chunks or (repeated,)), repeated]
+    bounded = tokens.chunk_begin is not None
+    ends_by_name = tokens.text_end is not None
+    text, text_end, speech = TokenClass.TEXT, TokenClass.TEXT_END, TokenClass.SPEECH
+    begin, end, turn_end = TokenClass.CHUNK_BEGIN, TokenClass.CHUNK_END, TokenClass.TURN_END
+
+    def following_chunk(chunk: int) -> int:
+        return min(chunk + 1, len(sizes) - 1)
+
+    def speech_starts(chunk: int, last: bool) -> tuple:
+        if bounded:
+            return ("begin", chunk, last)
+        return ("rest", chunk > 0) if last else ("speech", chunk, 0)
+
+    edges: dict[tuple, dict[TokenClass, tuple]] = {_DONE: {}, ("closed",): {turn_end: _DONE}}
+    for may_end in (False, True):
+        edges["rest", may_end] = {speech: ("rest", True)}
+        if may_end:
+            edges["rest", may_end][end if bounded else turn_end] = ("closed",) if bounded else _DONE
+    for chunk, (text_size, speech_size) in enumerate(sizes):
+        for said in range(text_size):
+            full = said + 1 == text_size
+            moves = {text: speech_starts(chunk, False) if full else ("text", chunk, said + 1)}
+            begun = chunk > 0 or said > 0
+            if begun and ends_by_name:
+                moves[text_end] = speech_starts(chunk, True)
+            elif begun:
+                moves[begin if bounded else speech] = ("rest", chunk > 0) if bounded else ("rest", True)
+                if said == 0:
+                    moves[turn_end] = _DONE
+            edges["text", chunk, said] = moves
+        edges["begin", chunk, False] = {begin: ("speech", chunk, 0)}
+        edges["begin", chunk, True] = {begin: ("rest", chunk > 0)}
+        next_text = ("text", following_chunk(chunk), 0)
+        for said in range(speech_size):
+            full = said + 1 == speech_size
+            after = ("close", chunk) if bounded else next_text
+            moves = {speech: after if full else ("speech", chunk, said + 1)}
+            if said > 0 and not ends_by_name:
+                moves[end if bounded else turn_end] = ("closed",) if bounded else _DONE
+            edges["speech", chunk, said] = moves
+        edges["close", chunk] = {end: next_text}
+        if not ends_by_name:
+            edges["close", chunk][speech] = ("rest", True)
+    return edges
