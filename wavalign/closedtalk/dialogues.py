@@ -27,7 +27,7 @@ from wavalign.closedtalk.world import (
 SPLITS = ("train", "post_training", "validation", "held_out", "unseen_combinations")
 
 # A hard item's demonstration: right, its one habitual mistake, another mistake (world.py says why). Half of an item's
-# demonstrations agreeing on one mistake makes the mistake the greedy answer, and 40 % right keeps the right one in reach.
+# demonstrations agreeing on one mistake makes it the greedy answer; 40 % right keeps the right one in reach.
 HARD_RIGHT, HARD_HABIT = 0.40, 0.50
 EASY_RIGHT = 0.86
 
@@ -63,7 +63,7 @@ HELD_OUT_REDELIVERIES = ("and now {request}", "now say it {request}")
 # Whole wordings (all user turns of a dialogue) are dealt to these splits by their hash, so that even typed dialogues,
 # which have no voice to tell them apart, are in one split only.
 _BUCKETS = {
-    "train": range(0, 70),
+    "train": range(70),
     "post_training": range(70, 84),
     "validation": range(84, 88),
     "held_out": range(88, 100),

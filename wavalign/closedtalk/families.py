@@ -1,4 +1,4 @@
-"""The question families of ClosedTalk, as data: facts, phrasings, answer templates, plausible wrong answers.
+"""The question families of ClosedTalk, as data: phrasings, answer templates, plausible wrong answers.
 
 Every word is lower-case and spelled out. In a phrasing ``{0}`` and ``{1}`` are the item's slots; in an answer template
 ``{key}`` is the answer and ``{other}`` the slot that is not the answer (for comparisons, so that a wrong answer is a
@@ -10,126 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-NUMBERS = tuple(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty".split()
+from wavalign.closedtalk.facts import (
+    BABIES,
+    CAPITALS,
+    COLOURS,
+    DAYS,
+    LEGS,
+    LETTERS,
+    MANNERS,
+    MONTHS,
+    NUMBERS,
+    OPPOSITE_PAIRS,
+    SIDES,
+    SMALLER_PAIRS,
+    SOUNDS,
 )
-DAYS = tuple("monday tuesday wednesday thursday friday saturday sunday".split())
-MONTHS = tuple("january february march april may june july august september october november december".split())
-
-CAPITALS = {
-    "france": "paris",
-    "spain": "madrid",
-    "italy": "rome",
-    "germany": "berlin",
-    "england": "london",
-    "greece": "athens",
-    "japan": "tokyo",
-    "china": "beijing",
-    "russia": "moscow",
-    "egypt": "cairo",
-    "poland": "warsaw",
-    "ireland": "dublin",
-    "norway": "oslo",
-    "portugal": "lisbon",
-}
-OPPOSITE_PAIRS = (
-    ("hot", "cold"),
-    ("big", "small"),
-    ("fast", "slow"),
-    ("up", "down"),
-    ("old", "young"),
-    ("good", "bad"),
-    ("light", "dark"),
-    ("high", "low"),
-    ("open", "closed"),
-    ("wet", "dry"),
-    ("hard", "soft"),
-    ("early", "late"),
-)
-SOUNDS = {
-    "cow": "moo",
-    "dog": "woof",
-    "cat": "meow",
-    "duck": "quack",
-    "sheep": "baa",
-    "horse": "neigh",
-    "pig": "oink",
-    "lion": "roar",
-    "bird": "tweet",
-    "mouse": "squeak",
-}
-COLOURS = {
-    "grass": "green",
-    "sky": "blue",
-    "snow": "white",
-    "sun": "yellow",
-    "blood": "red",
-    "coal": "black",
-    "chocolate": "brown",
-    "carrot": "orange",
-    "tomato": "red",
-    "elephant": "grey",
-}
-LEGS = {
-    "spider": "eight",
-    "dog": "four",
-    "cat": "four",
-    "duck": "two",
-    "ant": "six",
-    "horse": "four",
-    "bee": "six",
-    "bird": "two",
-    "crab": "ten",
-    "snake": "zero",
-}
-LETTERS = {
-    "cat": "three",
-    "ant": "three",
-    "bee": "three",
-    "duck": "four",
-    "lion": "four",
-    "snow": "four",
-    "horse": "five",
-    "sheep": "five",
-    "spider": "six",
-    "yellow": "six",
-    "elephant": "eight",
-    "chocolate": "nine",
-}
-SIDES = {
-    "triangle": "three",
-    "square": "four",
-    "rectangle": "four",
-    "pentagon": "five",
-    "hexagon": "six",
-    "octagon": "eight",
-}
-BABIES = {
-    "dog": "puppy",
-    "cat": "kitten",
-    "cow": "calf",
-    "sheep": "lamb",
-    "duck": "duckling",
-    "horse": "foal",
-    "pig": "piglet",
-    "lion": "cub",
-}
-SMALLER_PAIRS = ((1, 4), (2, 7), (3, 8), (5, 9), (6, 8), (4, 6))
-
-MANNERS = {
-    "hello": ("hello nice to meet you", ("hello", "hello there", "hi there"), ("hi",)),
-    "goodbye": ("goodbye see you soon", ("goodbye", "bye", "see you soon"), ("bye see you",)),
-    "thanks": ("you are very welcome", ("thank you", "thanks", "thank you very much"), ("thanks very much",)),
-    "name": ("i am a talking machine", ("who are you", "what are you", "what is your name"), ("what are you called",)),
-    "health": ("i am very well", ("how are you", "are you well", "how do you do"), ("how well are you",)),
-}
 
 Slots = tuple[str, ...]
 Facts = tuple[tuple[Slots, str], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Family:
     """One kind of question. ``facts`` maps slots to the right key; ``weight`` is a relative sampling frequency."""
 
@@ -305,7 +206,6 @@ def _order() -> list[Family]:
 
 def _words() -> list[Family]:
     opposites = tuple(((x,), y) for pair in OPPOSITE_PAIRS for x, y in (pair, pair[::-1]))
-    # A wrong opposite is a word that itself has another opposite, never the asked word.
     return [
         Family(
             name="capitals",
