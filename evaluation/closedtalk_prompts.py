@@ -1,0 +1,106 @@
+"""From shipped dialogues to prompts, and from sampled completions to replies that can be judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from evaluation.closedtalk_bench import Bench
+from evaluation.closedtalk_data import ShippedDialogue, UserTurn
+from wavalign.audio import Waveform
+from wavalign.closedtalk.grading import grade, is_correct
+from wavalign.models.protocol import Rollout, Sampling
+
+ROWS_AT_ONCE = 32
+Asking = Literal["in words", "by the user's tone", "not at all"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A turn to be answered: the turns before it were answered as demonstrated."""
+
+    dialogue: ShippedDialogue
+    turn: UserTurn
+    before: tuple[UserTurn, ...]
+
+    @property
+    def id(self) -> str:
+        return f"{self.dialogue.split}/{self.dialogue.index}"
+
+    @property
+    def asking(self) -> Asking:
+        """How the delivery is asked for."""
+        if self.turn.requested is not None:
+            return "in words"
+        return "not at all" if self.turn.tone == "plain" else "by the user's tone"
+
+
+@dataclass(frozen=True)
+class SpokenReply:
+    """One sampled reply to a prompt. ``waveform`` is None where only the text was needed."""
+
+    prompt: Prompt
+    text: str
+    finished: bool
+    waveform: Waveform | None = None
+
+    @property
+    def grade(self) -> int:
+        """1 to 5."""
+        return grade(self.text, self.prompt.turn.item)
+
+    @property
+    def correct(self) -> bool:
+        return is_correct(self.text, self.prompt.turn.item)
+
+
+def prompt_of(dialogue: ShippedDialogue) -> Prompt:
+    """The last turn whose history is right.
+
+    A demonstration may be wrong on purpose. "Say it again in a sad voice" after a wrong one asks for the mistake, and
+    "and Spain?" after one invites another, so such turns are not asked.
+    """
+    turns = dialogue.turns
+    wrong = [i for i, turn in enumerate(turns) if not is_correct(turn.demonstration, turn.item)]
+    last = min(wrong[0], len(turns) - 1) if wrong else len(turns) - 1
+    return Prompt(dialogue, turns[last], turns[:last])
+
+
+def prompt_ids(bench: Bench, prompt: Prompt) -> list[int]:
+    """The model's token ids up to and including the assistant mark."""
+    tokens, tokenizer = bench.model.tokens, bench.model.tokenizer
+    marks = tokens.prompt
+
+    def user(turn: UserTurn) -> list[int]:
+        if turn.codes:
+            said = [*marks["audio_begin"], *tokens.speech_ids(turn.codes), *marks["audio_end"]]
+        else:
+            said = tokenizer(turn.text, add_special_tokens=False)["input_ids"]
+        return [*marks["user"], *said, *marks["end_of_turn"]]
+
+    ids = list(marks["bos"])
+    for turn in prompt.before:
+        ids += [*user(turn), *marks["assistant"], *turn.reply_tokens]
+    return [*ids, *user(prompt.turn), *marks["assistant"]]
+
+
+def sampled_replies(
+    bench: Bench, prompts: Sequence[Prompt], samples: int, sampling: Sampling, speech: bool, what: str
+) -> Iterator[list[SpokenReply]]:
+    """``samples`` replies to each prompt, in the prompts' order; the seed of a prompt is its place's."""
+    at_once = max(1, ROWS_AT_ONCE // samples)
+    batches = range(0, len(prompts), at_once)
+    for start in bench.progress(batches, what):
+        batch = prompts[start : start + at_once]
+        # The seed must move with the batch: rows of a batch are told apart by their number within it only.
+        drawn = replace(sampling, seed=sampling.seed + start)
+        groups = bench.model.sample_groups([prompt_ids(bench, p) for p in batch], samples, drawn)
+        for prompt, group in zip(batch, groups, strict=True):
+            yield [_reply(bench, prompt, rollout, speech) for rollout in group]
+
+
+def _reply(bench: Bench, prompt: Prompt, rollout: Rollout, speech: bool) -> SpokenReply:
+    text = bench.model.tokenizer.decode(bench.model.tokens.text_ids(rollout.tokens))
+    waveform = bench.model.decode_speech(rollout.tokens) if speech else None
+    return SpokenReply(prompt, text, rollout.finished, waveform)
