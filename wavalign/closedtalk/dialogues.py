@@ -141,7 +141,9 @@ def _belongs(spec: DialogueSpec) -> bool:
 def _draw(split: str, index: int, attempt: int) -> DialogueSpec:
     rng = random.Random(stable_seed("dialogue", split, index, attempt))
     typed = rng.random() < TYPED_SHARE
-    unseen_phrasing = split == "held_out" and rng.random() < HELD_OUT_PHRASING_SHARE
+    # Drawn apart from the attempt: unseen phrasings are never rejected, so they would crowd out the seen ones.
+    phrasing_draw = random.Random(stable_seed("phrasing", split, index)).random()
+    unseen_phrasing = split == "held_out" and phrasing_draw < HELD_OUT_PHRASING_SHARE
     turns: list[TurnSpec] = []
     for _ in range(rng.choices(TURN_COUNTS, TURN_WEIGHTS)[0]):
         turns.append(_turn(rng, split, typed, unseen_phrasing, turns[-1] if turns else None))

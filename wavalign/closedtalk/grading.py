@@ -66,7 +66,7 @@ def _is_right(words: list[str], item: Item, family: Family) -> bool:
     if item.key not in words or len(words) > max(LONGEST_MULTIPLE * len(expected), MOST_EXTRA_WORDS + 1):
         return False
     extra = set(words) - set(expected)
-    if extra & (_vocabulary(family) | _content_words()) or len(extra) > MOST_EXTRA_WORDS:
+    if extra & (_vocabulary(family) | _content_words() | _all_fixed()) or len(extra) > MOST_EXTRA_WORDS:
         return False
     said = [word for word in words if word in _vocabulary(family)]
     if set(said) == {item.key} and item.key not in item.slots:
