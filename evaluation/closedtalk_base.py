@@ -64,7 +64,7 @@ def _answers(greedy: Sequence[SpokenReply], sampled: Sequence[SpokenReply], seed
 def _families(greedy: Sequence[SpokenReply]) -> tuple[Figure, ...]:
     rows = []
     for name, family in FAMILIES.items():
-        own = [r.correct for r in greedy if r.prompt.turn.item.family == name]
+        own = [r.correct for r in greedy if r.prompt.item.family == name]
         rows.append(
             figure(
                 f"base/accuracy_{name}",
@@ -91,7 +91,7 @@ def _speech(bench: Bench, sampled: Sequence[SpokenReply]) -> tuple[Figure, ...]:
         )
     ]
     judged = [
-        (r, bench.references.adherence_of(measure(r.waveform, r.text), r.prompt.turn.delivery))
+        (r, bench.references.adherence_of(measure(r.waveform, r.text), r.prompt.delivery))
         for r in bench.progress(sampled, "measuring")
     ]
 
@@ -104,7 +104,7 @@ def _speech(bench: Bench, sampled: Sequence[SpokenReply]) -> tuple[Figure, ...]:
         label = f"delivery right, asked for {asking}"
         rows.append(figure(f"base/delivery_{asking.replace(' ', '_')}", label, right(own), "%"))
     for delivery in Delivery:
-        own = [(r, a) for r, a in judged if r.prompt.turn.delivery is delivery]
+        own = [(r, a) for r, a in judged if r.prompt.delivery is delivery]
         rows.append(figure(f"base/delivery_{delivery.value}", f"delivery right, {delivery.value}", right(own), "%"))
     finished = bootstrap_mean([float(r.finished) for r in sampled], ids, bench.seed)
     seconds = bootstrap_mean([r.waveform.seconds for r in sampled], ids, bench.seed)

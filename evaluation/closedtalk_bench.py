@@ -10,8 +10,9 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from evaluation.closedtalk_data import Recording, ShippedDialogue, read_dialogues, read_recordings
+from evaluation.closedtalk_data import DATA_FOLDER, Recording, read_recordings
 from wavalign.audio import Waveform
+from wavalign.closedtalk.dataset import DialogueRow, read_dialogues
 from wavalign.closedtalk.delivery import DeliveryReferences
 from wavalign.codecs.loading import load_codec
 from wavalign.codecs.protocol import SpeechCodec
@@ -47,9 +48,9 @@ class Bench:
     def references(self) -> DeliveryReferences:
         return DeliveryReferences.load(self.assets / REFERENCES_FILE)
 
-    def dialogues(self, split: str, count: int) -> list[ShippedDialogue]:
+    def dialogues(self, split: str, count: int) -> list[DialogueRow]:
         """The first dialogues of a split: ``limit`` of them, or ``count`` when no limit was given."""
-        return read_dialogues(self.assets, split, self.limit or count)
+        return read_dialogues(self.assets / DATA_FOLDER / f"{split}.parquet", self.limit or count)
 
     def recordings(self, kind: str, count: int) -> list[Recording]:
         return read_recordings(self.assets, kind, self.limit or count)

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from evaluation.closedtalk_bench import Bench
-from evaluation.closedtalk_data import ShippedDialogue, UserTurn
 from wavalign.audio import Waveform
+from wavalign.closedtalk.dataset import DialogueRow, TurnRow
+from wavalign.closedtalk.deliveries import Delivery, Tone
 from wavalign.closedtalk.grading import grade, is_correct
+from wavalign.closedtalk.world import Item, item_of
 from wavalign.models.protocol import Rollout, Sampling
 
 ROWS_AT_ONCE = 32
@@ -20,20 +22,29 @@ Asking = Literal["in words", "by the user's tone", "not at all"]
 class Prompt:
     """A turn to be answered: the turns before it were answered as demonstrated."""
 
-    dialogue: ShippedDialogue
-    turn: UserTurn
-    before: tuple[UserTurn, ...]
+    dialogue: DialogueRow
+    turn: TurnRow
+    before: tuple[TurnRow, ...]
 
     @property
     def id(self) -> str:
         return f"{self.dialogue.split}/{self.dialogue.index}"
 
     @property
+    def item(self) -> Item:
+        return item_of(self.turn.item)
+
+    @property
+    def delivery(self) -> Delivery:
+        """The fitting one."""
+        return Delivery(self.turn.delivery)
+
+    @property
     def asking(self) -> Asking:
         """How the delivery is asked for."""
         if self.turn.requested is not None:
             return "in words"
-        return "not at all" if self.turn.tone == "plain" else "by the user's tone"
+        return "not at all" if self.turn.tone == Tone.PLAIN else "by the user's tone"
 
 
 @dataclass(frozen=True)
@@ -48,21 +59,21 @@ class SpokenReply:
     @property
     def grade(self) -> int:
         """1 to 5."""
-        return grade(self.text, self.prompt.turn.item)
+        return grade(self.text, self.prompt.item)
 
     @property
     def correct(self) -> bool:
-        return is_correct(self.text, self.prompt.turn.item)
+        return is_correct(self.text, self.prompt.item)
 
 
-def prompt_of(dialogue: ShippedDialogue) -> Prompt:
+def prompt_of(dialogue: DialogueRow) -> Prompt:
     """The last turn whose history is right.
 
     A demonstration may be wrong on purpose. "Say it again in a sad voice" after a wrong one asks for the mistake, and
     "and Spain?" after one invites another, so such turns are not asked.
     """
     turns = dialogue.turns
-    wrong = [i for i, turn in enumerate(turns) if not is_correct(turn.demonstration, turn.item)]
+    wrong = [i for i, turn in enumerate(turns) if not is_correct(turn.demonstration, item_of(turn.item))]
     last = min(wrong[0], len(turns) - 1) if wrong else len(turns) - 1
     return Prompt(dialogue, turns[last], turns[:last])
 
@@ -72,16 +83,16 @@ def prompt_ids(bench: Bench, prompt: Prompt) -> list[int]:
     tokens, tokenizer = bench.model.tokens, bench.model.tokenizer
     marks = tokens.prompt
 
-    def user(turn: UserTurn) -> list[int]:
-        if turn.codes:
-            said = [*marks["audio_begin"], *tokens.speech_ids(turn.codes), *marks["audio_end"]]
+    def user(turn: TurnRow) -> list[int]:
+        if turn.user_codes:
+            said = [*marks["audio_begin"], *tokens.speech_ids(turn.user_codes), *marks["audio_end"]]
         else:
             said = tokenizer(turn.text, add_special_tokens=False)["input_ids"]
         return [*marks["user"], *said, *marks["end_of_turn"]]
 
     ids = list(marks["bos"])
     for turn in prompt.before:
-        ids += [*user(turn), *marks["assistant"], *turn.reply_tokens]
+        ids += [*user(turn), *marks["assistant"], *bench.model.encode_target(turn.demonstration, turn.reply_codes)]
     return [*ids, *user(prompt.turn), *marks["assistant"]]
 
 

@@ -38,9 +38,10 @@ def recordings_figures(bench: Bench, recordings: list[Recording], id_: str, who:
 
 
 def _shipped(bench: Bench) -> tuple[Figure, ...]:
-    spoken = [(d.index, turn) for d in bench.dialogues("held_out", COUNT) for turn in d.turns if turn.codes]
+    spoken = [(d.index, turn) for d in bench.dialogues("held_out", COUNT) for turn in d.turns if turn.user_codes]
     read = [
-        (i, turn.tone, read_tokens(bench, list(turn.codes), turn.text)) for i, turn in bench.progress(spoken, "read")
+        (i, turn.tone, read_tokens(bench, list(turn.user_codes), turn.text))
+        for i, turn in bench.progress(spoken, "read")
     ]
 
     def of(tones: tuple[Tone, ...]) -> Estimate | None:

@@ -20,8 +20,8 @@ import torch
 
 from evaluation.benchmarks import BENCHMARKS, of_suite, suites
 from evaluation.closedtalk_bench import Bench
-from evaluation.closedtalk_data import EvaluationDataError
 from evaluation.figures import Section, table, verdict
+from wavalign.closedtalk.dataset import DataError
 from wavalign.closedtalk.delivery import DeliveryError
 from wavalign.codecs.loading import CodecError
 from wavalign.models.protocol import CheckpointError
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
     try:
         sections = run(options.suite, bench, options.probes, options.only)
-    except (EvaluationDataError, CheckpointError, CodecError, DeliveryError) as error:
+    except (DataError, CheckpointError, CodecError, DeliveryError) as error:
         print(error, file=sys.stderr)
         return 1
     print(table(sections))
