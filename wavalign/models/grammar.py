@@ -146,3 +146,20 @@ def _edges(tokens: TokenMap) -> dict[tuple, dict[TokenClass, tuple]]:
         if not ends_by_name:
             edges["close", chunk][speech] = ("rest", True)
     return edges
+
+
+class FreeGrammar:
+    """No layout: every token may follow every token, and only ``end`` tokens end a row. Same attributes as Grammar."""
+
+    def __init__(self, vocabulary_size: int, end: Sequence[int] = ()) -> None:
+        self.start, self.done = 0, 1
+        self.class_of = np.full(vocabulary_size, TokenClass.TEXT, dtype=np.int8)
+        self.class_of[list(end)] = TokenClass.TURN_END
+        self.following = np.full((2, len(TokenClass)), -1, dtype=np.int16)
+        self.following[:, TokenClass.TEXT] = self.start, self.done
+        self.following[:, TokenClass.TURN_END] = self.done
+        self.mask_of = np.zeros(2, dtype=np.int64)
+        self.masks = np.ones((1, vocabulary_size), dtype=bool)
+        self.speaks = np.zeros(1, dtype=bool)
+
+    advance = Grammar.advance

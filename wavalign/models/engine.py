@@ -1,0 +1,57 @@
+"""What the decoding loop asks of a network: read prompts once, then give the logits of one more token for every row.
+
+Two engines answer it: ``HfEngine`` for any transformers causal LM, ``FastLlama`` for small Llama and Qwen2 models on a
+CPU. Sessions own their caches and share the weights, so several can run at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+
+BASE = None
+"""The adapter of a row that runs on the base alone."""
+
+
+class Session(Protocol):
+    """The caches of one batch. Rows of one adapter stand together (the loop sorts them)."""
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """One token (B,) for each row to the logits (B, V) of the next."""
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Drops all rows but these (int64, ascending)."""
+
+
+class Engine(Protocol):
+    device: torch.device
+
+    def start(
+        self, prompts: Sequence[Sequence[int]], adapters: Sequence[str | None], copies: int, room: int
+    ) -> tuple[Session, torch.Tensor]:
+        """Reads the prompts, each once, and makes ``copies`` rows of each, with ``room`` for so many more tokens.
+
+        Returns the session and the logits (len(prompts) * copies, V) after the prompts.
+        """
+
+
+def engine_for(model: Any) -> Engine:
+    """The fastest engine that is exact for ``model`` (a causal LM, or a PEFT model around one), made once for it."""
+    from wavalign.models.fast_llama import FastLlama
+    from wavalign.models.hf_engine import HfEngine
+
+    return FastLlama(model) if FastLlama.fits(model) else HfEngine(model)
+
+
+def left_padded(
+    prompts: Sequence[Sequence[int]], pad: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Ids (P, L), the number of pads of each row (P,), and a mask (P, L), True on tokens, or None without padding."""
+    longest = max(len(prompt) for prompt in prompts)
+    ids = torch.tensor([[pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+    pads = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)
+    if not bool(pads.any()):
+        return ids, pads, None
+    return ids, pads, torch.arange(longest, device=device) >= pads[:, None]

@@ -1,0 +1,146 @@
+"""Draws one token for every row of a batch: masks, temperatures, top-k, top-p, repetition guard, a seed for each row.
+
+A row's random numbers depend on its seed and the step alone (a counter-based generator), and each row is drawn by
+inverse transform from its own distribution, so what else is in the batch does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from wavalign.models.grammar import FreeGrammar, Grammar
+from wavalign.models.protocol import Sampling
+
+_FIRST_CANDIDATES = 64
+_BELOW_ONE = np.float32(1 - 2**-22)  # times a float32 sum this stays below the sum
+
+
+def uniform_numbers(seed: int, stream: int, count: int) -> np.ndarray:
+    """float32 (count,) in [0, 1): a pure function of ``seed`` and ``stream`` (Philox 4x64, Salmon et al. 2011)."""
+    key = np.array([seed, stream], dtype=np.uint64)
+    numbers = np.random.Generator(np.random.Philox(key=key)).random(count, dtype=np.float32)
+    return np.minimum(numbers, _BELOW_ONE)
+
+
+class Sampler:
+    """The settings of B rows as arrays. ``streams`` tells apart rows of equal seeds (samples of one group)."""
+
+    def __init__(
+        self,
+        grammar: Grammar | FreeGrammar,
+        samplings: Sequence[Sampling],
+        streams: Sequence[int],
+        device: torch.device,
+    ) -> None:
+        self.device = device
+        allowed = torch.from_numpy(grammar.masks).to(device)
+        self.bias = torch.zeros(allowed.shape, device=device).masked_fill_(~allowed, -torch.inf)
+        self.unmasked = bool(grammar.masks.all())
+        heat = [
+            [s.speech_temperature if speaks and s.speech_temperature is not None else s.temperature for s in samplings]
+            for speaks in grammar.speaks
+        ]
+        self.temperature = np.array(heat, dtype=np.float64).T  # (B, masks)
+        steps = max(s.max_tokens for s in samplings)
+        keys = zip(samplings, streams, strict=True)
+        self.numbers = np.stack([uniform_numbers(s.seed, stream, steps) for s, stream in keys])
+        self.top_k = np.array([s.top_k for s in samplings])
+        self.top_p = np.array([s.top_p for s in samplings], dtype=np.float32)
+        self.window = np.array([s.repetition_window if s.repetition_penalty > 1 else 0 for s in samplings])
+        self.penalty = np.array([s.repetition_penalty for s in samplings], dtype=np.float32)
+        self._settle()
+
+    def keep(self, rows: np.ndarray) -> None:
+        for name in ("temperature", "numbers", "top_k", "top_p", "window", "penalty"):
+            setattr(self, name, getattr(self, name)[rows])
+        self._settle()
+
+    def _settle(self) -> None:
+        self.filtered = np.flatnonzero((self.top_k > 0) | (self.top_p < 1))
+        self.one_temperature = float(self.temperature.flat[0]) if np.ptp(self.temperature) == 0 else None
+        self.guarded = bool((self.window > 0).any())
+        self.uniforms = torch.from_numpy(np.ascontiguousarray(self.numbers.T)).to(self.device)[..., None]  # (T, B, 1)
+
+    def draw(self, logits: torch.Tensor, masks: np.ndarray, step: int, history: np.ndarray) -> torch.Tensor:
+        """Tokens (B,) from logits (B, V).
+
+        ``masks`` (B,) are rows of the grammar's masks; ``history`` (B, steps so far) are the tokens drawn before.
+        """
+        scores = logits
+        if self.guarded and step:
+            scores = self._penalised(scores, history)
+        if not self.unmasked:
+            first = int(masks[0])
+            if (masks == first).all():
+                scores = scores + self.bias[first]
+            else:
+                scores = scores + self.bias[torch.from_numpy(masks).to(self.device)]
+        temperature = self.one_temperature
+        if temperature is None:
+            rows = self.temperature[np.arange(len(masks)), masks]
+            if np.ptp(rows) == 0:
+                temperature = float(rows[0])
+        if temperature == 0:
+            return scores.argmax(-1)
+        if temperature is not None:
+            return self._sampled(scores * (1 / temperature), step)
+        greedy = rows == 0
+        scale = torch.from_numpy((1 / np.where(greedy, 1, rows)).astype(np.float32)).to(self.device)
+        tokens = self._sampled(scores * scale[:, None], step)
+        if greedy.any():
+            tokens = torch.where(torch.from_numpy(greedy).to(self.device), scores.argmax(-1), tokens)
+        return tokens
+
+    def _sampled(self, scores: torch.Tensor, step: int) -> torch.Tensor:
+        numbers = self.uniforms[step]
+        if len(self.filtered) == len(scores):
+            return self._from_the_top(scores, numbers, self.top_k, self.top_p)
+        tokens = _inverse(torch.softmax(scores, -1), numbers)
+        if len(self.filtered):
+            rows = torch.from_numpy(self.filtered).to(self.device)
+            top_k, top_p = self.top_k[self.filtered], self.top_p[self.filtered]
+            tokens[rows] = self._from_the_top(scores[rows], numbers[rows], top_k, top_p)
+        return tokens
+
+    def _from_the_top(
+        self, scores: torch.Tensor, numbers: torch.Tensor, top_k: np.ndarray, top_p: np.ndarray
+    ) -> torch.Tensor:
+        """Top-k, then top-p within it, without sorting the vocabulary: a few candidates, doubled until they suffice."""
+        size = scores.shape[-1]
+        limit = np.where(top_k > 0, np.minimum(top_k, size), size)
+        ranks_kept = torch.from_numpy(limit).to(self.device)[:, None]
+        share = torch.from_numpy(top_p).to(self.device)[:, None]
+        probabilities = torch.softmax(scores, -1)
+        count = min(size, _FIRST_CANDIDATES)
+        while True:
+            values, ids = probabilities.topk(count, dim=-1)
+            ranks = torch.arange(count, device=self.device)
+            values = values.masked_fill(ranks >= ranks_kept, 0)
+            before = values.cumsum(-1) - values
+            # Without top-k the whole is 1; with it, top-p is of the mass that top-k kept.
+            whole = torch.where(ranks_kept < size, before[:, -1:] + values[:, -1:], 1.0)
+            enough = (ranks_kept <= count) | ((share < 1) & (before[:, -1:] >= share * whole) & (ranks_kept == size))
+            if count == size or bool(enough.all()):
+                break
+            count = min(size, 2 * count)
+        kept = values.masked_fill((before >= share * whole) & (share < 1), 0)
+        return ids.gather(-1, _inverse(kept, numbers)[:, None])[:, 0]
+
+    def _penalised(self, scores: torch.Tensor, history: np.ndarray) -> torch.Tensor:
+        """Divides positive and multiplies negative logits of recent tokens (Keskar et al. 2019), within each window."""
+        width = int(self.window.max())
+        recent = torch.from_numpy(history[:, -width:].astype(np.int64)).to(self.device)
+        age = np.arange(recent.shape[1])[::-1]
+        strength = np.where(age[None] < self.window[:, None], self.penalty[:, None], 1).astype(np.float32)
+        factor = torch.from_numpy(np.ascontiguousarray(strength)).to(self.device)
+        strongest = torch.ones_like(scores).scatter_reduce_(-1, recent, factor, reduce="amax", include_self=True)
+        return torch.where(scores > 0, scores / strongest, scores * strongest)
+
+
+def _inverse(probabilities: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """The first index (B,) whose cumulative probability exceeds ``numbers`` (B, 1) of the whole."""
+    cumulative = probabilities.cumsum(-1)
+    return torch.searchsorted(cumulative, numbers * cumulative[:, -1:], right=True)[:, 0]
