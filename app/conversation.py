@@ -49,16 +49,20 @@ class Answer:
 
 @dataclass(frozen=True)
 class Asked:
-    """The user's turn with what was made of it: what the recogniser heard and a kind word when it is outside."""
+    """The user's turn with what was made of it: what the recogniser heard and a kind word when it is outside.
+
+    ``typed`` is the text as it was typed; ``turn.text`` may be the same in words that the model knows.
+    """
 
     turn: Turn
+    typed: str | None = None
     heard: str | None = None
     note: str | None = None
     audio: Path | None = None
 
     @property
     def words(self) -> str:
-        return self.turn.text if self.turn.text is not None else self.heard or ""
+        return self.typed or self.turn.text or self.heard or ""
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ class Conversation:
 
     def _exported(self, archive: zipfile.ZipFile, stem: str, exchange: Exchange) -> dict[str, Any]:
         asked = exchange.asked
-        user: dict[str, Any] = {"typed": asked.turn.text, "heard": asked.heard, "note": asked.note}
+        user: dict[str, Any] = {"typed": asked.typed or asked.turn.text, "heard": asked.heard, "note": asked.note}
         if asked.turn.speech is not None:
             user["audio"] = f"{stem}-user.wav"
             archive.writestr(user["audio"], asked.turn.speech.to_wav_bytes())

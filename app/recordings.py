@@ -1,4 +1,4 @@
-"""Audio that a page plays: wav files under random names, kept for a few hours at most."""
+"""Audio that a page plays: files under random names, kept for a few hours at most."""
 
 from __future__ import annotations
 
@@ -24,12 +24,21 @@ class Recordings:
         path.write_bytes(waveform.to_wav_bytes())
         return path
 
+    def put_file(self, name: str, data: bytes) -> Path:
+        """A file to download under a readable ``name``, in a folder whose name cannot be guessed."""
+        folder = self.folder / secrets.token_urlsafe(18)
+        folder.mkdir()
+        (folder / name).write_bytes(data)
+        return folder / name
+
     def drop(self, paths: Iterable[Path]) -> None:
         for path in paths:
             path.unlink(missing_ok=True)
+            if path.parent != self.folder and path.parent.is_dir():
+                path.parent.rmdir()
 
     def sweep(self) -> int:
         """Deletes what is too old; returns how many files that were."""
-        too_old = [path for path in self.folder.glob("*.wav") if time.time() - path.stat().st_mtime > self._seconds]
+        too_old = [path for path in self.folder.rglob("*.*") if time.time() - path.stat().st_mtime > self._seconds]
         self.drop(too_old)
         return len(too_old)

@@ -1,0 +1,21 @@
+"""The pages: one module each, with ``build(services)``. A new page is one module and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.pages import talk
+from app.services import Services
+
+
+@dataclass(frozen=True)
+class Page:
+    """``path`` is the address below the app's root; the first page's is empty."""
+
+    title: str
+    path: str
+    build: Callable[[Services], None]
+
+
+PAGES = (Page("Talk", "", talk.build),)

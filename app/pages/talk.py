@@ -1,0 +1,112 @@
+"""The Talk page: one question, one or two checkpoints, replies that stream side by side."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from app.components.stage import examples_strip, make_stage
+from app.conversation import SIDES
+from app.examples import load_examples
+from app.pages.talk_handlers import NO_SECOND, Handlers, Widgets, fresh
+from app.services import Services
+from wavalign.models.protocol import Sampling
+
+
+def build(services: Services) -> None:
+    """Draws the page into the Blocks that is open."""
+    limits = services.settings.limits
+    names = services.names()
+    examples = load_examples(services.settings.assets)
+    defaults = Sampling()
+    first = names[0] if names else None
+    second = names[1] if len(names) > 1 else first
+    start = fresh(tuple(name for name in (first, second) if name))
+
+    state = gr.State(start, delete_callback=lambda session: services.recordings.drop(session.conversation.files()))
+    with gr.Row(elem_id="pickers"):
+        left = gr.Dropdown(list(names), value=first, label="A", elem_classes="side-a", min_width=120, filterable=False)
+        right = gr.Dropdown(
+            [*names, NO_SECOND], value=second, label="B", elem_classes="side-b", min_width=120, filterable=False
+        )
+    stage = make_stage(start)
+    strip = examples_strip(examples)
+    with gr.Row(elem_id="composer", equal_height=False):
+        recording = gr.Audio(
+            sources=["microphone", "upload"],
+            type="filepath",
+            label="Speak, or drop a file",
+            show_label=False,
+            editable=False,
+            buttons=[],
+            elem_id="recording",
+            min_width=260,
+            scale=2,
+            waveform_options=gr.WaveformOptions(waveform_color="#94a3ab", waveform_progress_color="#0f766e"),
+        )
+        with gr.Column(scale=3, min_width=280):
+            text = gr.Textbox(
+                placeholder="Type a question, Enter sends it",
+                show_label=False,
+                label="Question",
+                container=False,
+                lines=1,
+                max_lines=4,
+                autofocus=True,
+                elem_id="question",
+                submit_btn=False,
+            )
+            with gr.Row(elem_id="actions"):
+                send = gr.Button("Send", variant="primary", elem_id="send", min_width=88)
+                stop = gr.Button("Stop", variant="stop", elem_id="stop", min_width=88, visible=False)
+                again = gr.Button("Again", elem_id="again", min_width=72, interactive=False)
+                new = gr.Button("New", elem_id="new", min_width=72, interactive=False)
+                download = gr.DownloadButton("Download", elem_id="download", min_width=96, interactive=False)
+    with gr.Accordion("Waveform and pitch of the last replies", open=True, visible=False, elem_id="pitch") as pitch:  # noqa: SIM117
+        with gr.Row():
+            plots = [
+                gr.Plot(show_label=False, container=False, min_width=300, elem_id=f"plot-{side}") for side in SIDES
+            ]
+    with gr.Accordion("Sampling", open=False, elem_id="sampling"):
+        with gr.Row():
+            temperature = gr.Slider(0, 1.5, defaults.temperature, step=0.05, label="Temperature", info="0 is greedy")
+            top_p = gr.Slider(0.05, 1, defaults.top_p, step=0.05, label="Top-p", info="1 keeps every token")
+            top_k = gr.Slider(0, 200, defaults.top_k, step=1, label="Top-k", info="0 keeps every token")
+            longest = gr.Slider(
+                1,
+                limits.reply_seconds,
+                min(defaults.max_seconds, limits.reply_seconds),
+                step=1,
+                label="Longest reply (s)",
+                info="Speech beyond is not made",
+            )
+        with gr.Row(equal_height=True):
+            seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, elem_id="seed")
+            keep_seed = gr.Checkbox(False, label="Keep this seed", info="Otherwise every turn draws a new one")
+            autoplay = gr.Checkbox(True, label="Play replies", info="A first, then B")
+            send_recordings = gr.Checkbox(True, label="Send recordings at once", info="When the recording stops")
+
+    widgets = Widgets(state, stage, recording, text, send, stop, again, new, download, pitch, tuple(plots), seed)
+    handlers = Handlers(services, widgets, examples)
+    choice = [state, left, right]
+    sampling = [temperature, top_p, top_k, longest, seed, keep_seed, autoplay]
+    answering = {
+        "outputs": widgets.all(),
+        "concurrency_id": "models",
+        "concurrency_limit": limits.at_once,
+        "trigger_mode": "once",
+        "show_progress": "hidden",
+        "api_visibility": "private",
+    }
+    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    events = [
+        send.click(handlers.send, [*choice, recording, text, *sampling], **answering),
+        text.submit(handlers.send_text, [*choice, text, *sampling], **answering),
+        recording.stop_recording(handlers.recorded, [*choice, recording, send_recordings, *sampling], **answering),
+        strip.example(handlers.example, [*choice, *sampling], **answering),
+        again.click(handlers.again, [*choice, *sampling], **answering),
+    ]
+    stop.click(handlers.stop, None, None, **quick)
+    for trigger in (new.click, left.change, right.change):
+        trigger(handlers.new, choice, widgets.all(), cancels=events, **quick)
+    seed.input(lambda: True, None, keep_seed, **quick)
+    gr.context.Context.root_block.unload(handlers.left)

@@ -1,0 +1,129 @@
+"""What pages are given: the checkpoints, the senses and the recordings, loaded once and shared by all visitors."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from app.recordings import Recordings
+from app.senses import ClosedTalkSenses
+from app.settings import Settings
+
+if TYPE_CHECKING:  # torch and transformers take seconds to import: the page is up before they are
+    from app.answering import Answering
+    from wavalign.models.protocol import SpokenDialogueModel
+    from wavalign.models.registry import Registry
+
+DEFAULT_CHECKPOINT = "closedtalk-base"
+
+
+class Services:
+    """Everything a page needs. Loading is done once per set of checkpoints, by whoever comes first; others wait."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.recordings = Recordings(settings.home / "recordings", settings.limits.recordings_hours)
+        self.stops = Stops()
+        self._loading = threading.Lock()
+        self._models: dict[tuple[str, ...], SpokenDialogueModel] = {}
+        self._step_lock = threading.Lock()
+
+    @cached_property
+    def registry(self) -> Registry:
+        from wavalign.models.registry import Registry
+
+        return Registry(self.settings.assets, self.settings.home)
+
+    @cached_property
+    def senses(self) -> ClosedTalkSenses:
+        return ClosedTalkSenses(self.settings)
+
+    def names(self) -> tuple[str, ...]:
+        """Checkpoints to choose from, the default first."""
+        return tuple(sorted(self.registry.names(), key=lambda name: (name != DEFAULT_CHECKPOINT, name)))
+
+    def is_loaded(self, names: Sequence[str]) -> bool:
+        return self._key(names) in self._models
+
+    def answering(self, names: Sequence[str]) -> Answering:
+        """Loads what is needed, once.
+
+        Raises:
+            CheckpointError: one sentence about the checkpoint that cannot be used.
+        """
+        from app.answering import Answering
+
+        key = self._key(names)
+        with self._loading:
+            if key not in self._models:
+                self._models[key] = self.registry.load(list(key))
+            return Answering(self._models[key], self.senses, self._step_lock)
+
+    def preload(self, told: Callable[[str], None] = lambda sentence: None) -> threading.Thread:
+        """Loads the default checkpoint and the senses in the background, so that the first reply comes at once."""
+
+        def load() -> None:
+            from wavalign.models.protocol import CheckpointError
+
+            try:
+                names = self.names()
+                if names:
+                    self.answering(names[:1])
+                self.senses.load()
+            except CheckpointError as error:
+                told(str(error))
+
+        thread = threading.Thread(target=load, name="preload", daemon=True)
+        thread.start()
+        return thread
+
+    def device(self) -> str:
+        """What the models run on, in words: the GPU's name and free memory, or the CPU."""
+        import torch
+
+        if torch.cuda.is_available():
+            free, _ = torch.cuda.mem_get_info()
+            return f"{torch.cuda.get_device_name()} · {free / 2**30:.0f} GB free"
+        cores = os.cpu_count() or 1
+        return f"CPU · {cores} core{'s' if cores > 1 else ''}"
+
+    @staticmethod
+    def _key(names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(sorted(set(names)))
+
+
+class Stops:
+    """One stop signal a visitor. Stopped by its owner, a reply ends and is kept; forgotten, it is not."""
+
+    def __init__(self) -> None:
+        self._events: dict[str, threading.Event] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, visitor: str) -> threading.Event:
+        """A fresh signal; one that is still running is told to stop."""
+        with self._lock:
+            if visitor in self._events:
+                self._events[visitor].set()
+            self._events[visitor] = threading.Event()
+            return self._events[visitor]
+
+    def is_current(self, visitor: str, event: threading.Event) -> bool:
+        """Whether nothing newer was begun, and nothing was ended from outside, since ``event`` was handed out."""
+        with self._lock:
+            return self._events.get(visitor) is event
+
+    def stop(self, visitor: str) -> None:
+        with self._lock:
+            event = self._events.get(visitor)
+        if event is not None:
+            event.set()
+
+    def forget(self, visitor: str) -> None:
+        """Stops, and drops the signal: nothing of this visitor is wanted any more."""
+        with self._lock:
+            event = self._events.pop(visitor, None)
+        if event is not None:
+            event.set()
