@@ -14,75 +14,32 @@ from wavalign.closedtalk import augment, other_voices, synthesis
 from wavalign.closedtalk.deliveries import Tone
 from wavalign.closedtalk.synthesis import SAMPLE_RATE, TONE_RANGES, VoiceSetting
 
+# fmt: off
 _TRAIN_VARIANTS = [
-    "m1",
-    "m2",
-    "m4",
-    "m5",
-    "m6",
-    "m8",
-    "f1",
-    "f2",
-    "f3",
-    "f4",
-    "Alex",
-    "Alicia",
-    "Annie",
-    "Andy",
-    "Denis",
-    "Gene",
-    "Lee",
-    "Michael",
-    "Mike",
-    "adam",
-    "anika",
-    "antonio",
-    "aunty",
-    "belinda",
-    "benjamin",
-    "boris",
-    "caleb",
-    "david",
-    "ed",
-    "grandma",
-    "ian",
-    "iven",
-    "john",
-    "linda",
-    "marcelo",
-    "max",
-    "michel",
-    "norbert",
-    "pablo",
-    "paul",
-    "quincy",
-    "rob",
-    "robert",
-    "sandro",
-    "shelby",
-    "steph2",
-    "travis",
-    "victor",
-    "zac",
-    "klatt",
-    "klatt2",
-    "klatt3",
+    "m1", "m2", "m4", "m5", "m6", "m8", "f1", "f2", "f3", "f4", "Alex", "Alicia", "Annie", "Andy", "Denis",
+    "Gene", "Lee", "Michael", "Mike", "adam", "anika", "antonio", "aunty", "belinda", "benjamin", "boris",
+    "caleb", "david", "ed", "grandma", "ian", "iven", "john", "linda", "marcelo", "max", "michel", "norbert",
+    "pablo", "paul", "quincy", "rob", "robert", "sandro", "shelby", "steph2", "travis", "victor", "zac",
+    "klatt", "klatt2", "klatt3",
 ]
 _TRAIN_ACCENTS = [
-    "en-us",
-    "en-us",
-    "en-us",
-    "en",
-    "en",
-    "en-gb-x-rp",
-    "en-gb-scotland",
-    "en-029",
-    "en-gb-x-gbclan",
+    "en-us", "en-us", "en-us", "en", "en", "en-gb-x-rp", "en-gb-scotland", "en-029", "en-gb-x-gbclan",
     "en-us-nyc",
 ]
+# fmt: on
 #: Variants and combinations that no training clip uses.
-_HELD_OUT_VARIANTS = ["m7", "f5", "Andrea", "edward", "steph", "Hugo"]
-_HELD_OUT_ACCENTS = ["en-us", "en-gb-x-rp"]
+_HELD_OUT_VARIANTS = [
+    "m7",
+    "f5",
+    "Andrea",
+    "edward",
+    "steph",
+    "Hugo",
+]
+_HELD_OUT_ACCENTS = [
+    "en-us",
+    "en-gb-x-rp",
+]
 
 TRAIN_VOICES = tuple(f"{accent}+{variant}" for accent in sorted(set(_TRAIN_ACCENTS)) for variant in _TRAIN_VARIANTS)
 HELD_OUT_VOICES = tuple(f"{accent}+{variant}" for accent in _HELD_OUT_ACCENTS for variant in _HELD_OUT_VARIANTS)
