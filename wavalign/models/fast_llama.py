@@ -1,8 +1,9 @@
-"""The fast engine: small Llama and Qwen2 models in float32 on a CPU, the same logits with a third of the overhead.
+"""The fast engine: small Llama and Qwen2 models in float32 on a CPU, with the logits of transformers.
 
-What makes it fast at a few rows: q, k, v and gate, up are one product each; weights are packed once in the layout
-that oneDNN multiplies fastest (a second copy, hence the size limit); norm weights and the attention scale are folded
-into them; the cache is allocated once and only its filled part is read; only the last position is projected.
+A few rows at a time are bound by reading the weights, then by the overhead of many small operations. So: weights that
+are exactly representable in half precision (a checkpoint stored in float16) are read as halves and multiplied as
+floats, which is the same numbers at half the traffic; q, k, v and gate, up are one product each; the attention scale
+is folded in; the cache is allocated once and only its filled part is read; only the last position is projected.
 Adapters stay a low-rank term on their own rows, so one set of packed weights serves all of them.
 """
 
@@ -19,40 +20,26 @@ import torch.nn.functional as F
 from torch import nn
 
 from wavalign.models.engine import left_padded
+from wavalign.models.packed import Linear, pack
 
 MODEL_TYPES = ("llama", "qwen2")
 LARGEST = 200_000_000
 """Parameters; beyond it the products dominate and a second copy of the weights is not worth its memory."""
-_PACK_FOR_ROWS = 16
-
-
-class Linear:
-    """x (n, in) to (n, out) with a packed copy of ``weight`` (out, in)."""
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        self.bias = None if bias is None else bias.clone()
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _PACK_FOR_ROWS)
-        self._plain = torch.ops.mkldnn._linear_pointwise.default
-        self._added = torch.ops.mkldnn._linear_pointwise.binary
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return self._plain(x, self.packed, self.bias, "none", [], "")
-
-    def plus(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        return self._added(x, residual, self.packed, self.bias, "add")
 
 
 @dataclass
 class Layer:
+    attention_norm: torch.Tensor
     qkv: Linear
     out: Linear
+    mlp_norm: torch.Tensor
     gate_up: Linear
     down: Linear
 
 
 @dataclass
 class LowRank:
-    """``down`` (in, r) then ``up`` (r, out), with the adapter's scale and the folded norm weight in them."""
+    """``down`` (in, r) then ``up`` (r, out), with the adapter's scale folded in."""
 
     down: torch.Tensor
     up: torch.Tensor
@@ -93,7 +80,6 @@ class FastLlama:
         parameters = list(network.parameters())
         return (
             config.model_type in MODEL_TYPES
-            and torch.backends.mkldnn.is_available()
             and all(p.device.type == "cpu" and p.dtype == torch.float32 for p in parameters)
             and sum(p.numel() for p in parameters) <= LARGEST
             and config.hidden_act == "silu"
@@ -117,23 +103,25 @@ class FastLlama:
             if versions == self._packed_from:
                 return
             self.layers = [self._packed_layer(block) for block in blocks]
-            final = self.network.model.norm.weight
-            self.head = Linear(_plain(self.network.lm_head).weight * final, _plain(self.network.lm_head).bias)
-            self.embedding = self.network.model.embed_tokens.weight
+            head = _plain(self.network.lm_head)
+            self.head = pack(head.weight, head.bias)
+            self.final_norm = self.network.model.norm.weight.detach()
+            self.embedding = self.network.model.embed_tokens.weight.detach()
             self._packed_from = versions
 
     def _packed_layer(self, block: nn.Module) -> Layer:
         attention, mlp = block.self_attn, block.mlp
         scale = 1 / math.sqrt(self.head_width)
         q, k, v = (_plain(getattr(attention, name)) for name in ("q_proj", "k_proj", "v_proj"))
-        weight = torch.cat([q.weight * scale, k.weight, v.weight]) * block.input_layernorm.weight
+        weight = torch.cat([q.weight * scale, k.weight, v.weight])
         bias = None if q.bias is None else torch.cat([q.bias * scale, k.bias, v.bias])
-        gate_up = torch.cat([_plain(mlp.gate_proj).weight, _plain(mlp.up_proj).weight])
         return Layer(
-            qkv=Linear(weight, bias),
-            out=Linear(_plain(attention.o_proj).weight, _plain(attention.o_proj).bias),
-            gate_up=Linear(gate_up * block.post_attention_layernorm.weight, None),
-            down=Linear(_plain(mlp.down_proj).weight, None),
+            attention_norm=block.input_layernorm.weight.detach(),
+            qkv=pack(weight, bias),
+            out=pack(_plain(attention.o_proj).weight, _plain(attention.o_proj).bias),
+            mlp_norm=block.post_attention_layernorm.weight.detach(),
+            gate_up=pack(torch.cat([_plain(mlp.gate_proj).weight, _plain(mlp.up_proj).weight]), None),
+            down=pack(_plain(mlp.down_proj).weight, None),
         )
 
     def _low_rank(self, adapter: str) -> list[dict[str, LowRank]]:
@@ -155,18 +143,13 @@ class FastLlama:
         attention, mlp = block.self_attn, block.mlp
         scale = 1 / math.sqrt(self.head_width)
         parts = {
-            "qkv": ([attention.q_proj, attention.k_proj, attention.v_proj], [scale, 1, 1], block.input_layernorm),
-            "out": ([attention.o_proj], [1], None),
-            "gate_up": ([mlp.gate_proj, mlp.up_proj], [1, 1], block.post_attention_layernorm),
-            "down": ([mlp.down_proj], [1], None),
+            "qkv": ([attention.q_proj, attention.k_proj, attention.v_proj], [scale, 1, 1]),
+            "out": ([attention.o_proj], [1]),
+            "gate_up": ([mlp.gate_proj, mlp.up_proj], [1, 1]),
+            "down": ([mlp.down_proj], [1]),
         }
-        terms = {}
-        for name, (modules, scales, norm) in parts.items():
-            term = _stacked(modules, scales, adapter)
-            if term is not None:
-                if norm is not None:
-                    term.down.mul_(norm.weight[:, None])
-                terms[name] = term
+        terms = {name: _stacked(modules, scales, adapter) for name, (modules, scales) in parts.items()}
+        terms = {name: term for name, term in terms.items() if term is not None}
         return terms
 
     @torch.inference_mode()
@@ -231,7 +214,7 @@ class FastSession:
         turned = e.heads + e.kv_heads
         x = F.embedding(ids, e.embedding).reshape(rows * length, e.width)
         for index, layer in enumerate(self.layers):
-            h = _normed(x, e)
+            h = _normed(x, layer.attention_norm, e)
             qkv = layer.qkv(h)
             _adapt(spans, index, "qkv", h, qkv)
             qkv = qkv.view(rows, length, turned + e.kv_heads, e.head_width)
@@ -246,7 +229,7 @@ class FastSession:
             )  # fmt: skip
             a = a.transpose(1, 2).reshape(rows * length, e.heads * e.head_width)
             x = self._after_attention(layer, index, a, x, spans)
-        return e.head(_normed(x.view(rows, length, e.width)[:, -1], e))
+        return e.head(_normed(x.view(rows, length, e.width)[:, -1], e.final_norm, e))
 
     @torch.inference_mode()
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -262,7 +245,7 @@ class FastSession:
         group = e.heads // e.kv_heads
         x = F.embedding(tokens, e.embedding)
         for index, layer in enumerate(self.layers):
-            h = _normed(x, e)
+            h = _normed(x, layer.attention_norm, e)
             qkv = layer.qkv(h)
             _adapt(spans, index, "qkv", h, qkv)
             qkv = qkv.view(rows, turned + e.kv_heads, e.head_width)
@@ -276,17 +259,17 @@ class FastSession:
             a = torch.bmm(torch.softmax(scores, -1), values[:, : slot + 1])
             x = self._after_attention(layer, index, a.view(rows, e.heads * e.head_width), x, spans)
         self.length += 1
-        return e.head(_normed(x, e))
+        return e.head(_normed(x, e.final_norm, e))
 
     def _after_attention(self, layer: Layer, index: int, a: torch.Tensor, x: torch.Tensor, spans: list) -> torch.Tensor:
         e = self.engine
-        x = layer.out.plus(a, x)
+        x = layer.out(a).add_(x)
         _adapt(spans, index, "out", a, x)
-        h = _normed(x, e)
+        h = _normed(x, layer.mlp_norm, e)
         gate_up = layer.gate_up(h)
         _adapt(spans, index, "gate_up", h, gate_up)
         inner = F.silu(gate_up[:, : e.inner]).mul_(gate_up[:, e.inner :])
-        x = layer.down.plus(inner, x)
+        x = layer.down(inner).add_(x)
         _adapt(spans, index, "down", inner, x)
         return x
 
@@ -309,10 +292,9 @@ class FastSession:
         self._settle()
 
 
-def _normed(x: torch.Tensor, engine: FastLlama) -> torch.Tensor:
-    """RMS norm without its weight, which is folded into the next product."""
+def _normed(x: torch.Tensor, weight: torch.Tensor, engine: FastLlama) -> torch.Tensor:
     square = torch.linalg.vecdot(x, x)
-    return x * torch.rsqrt_(square.mul_(1 / engine.width).add_(engine.epsilon)).unsqueeze_(-1)
+    return (x * torch.rsqrt_(square.mul_(1 / engine.width).add_(engine.epsilon)).unsqueeze_(-1)).mul_(weight)
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:

@@ -1,0 +1,34 @@
+"""Linear layers packed for a few rows of float32 on a CPU; what the processor and the weights allow decides how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+Linear = Callable[[torch.Tensor], torch.Tensor]
+"""x (n, in) to a fresh (n, out)."""
+
+_PACK_FOR_ROWS = 16
+
+
+def pack(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
+    """A copy of ``weight`` (out, in) and ``bias`` that multiplies fast; results differ by float32 rounding only."""
+    weight = weight.detach().contiguous()
+    bias = None if bias is None else bias.detach().clone()
+    if _reads_halves() and torch.equal(weight.half().float(), weight):
+        packed = torch.ops.quantized.linear_prepack_fp16(weight, bias)
+        multiply = torch.ops.quantized.linear_dynamic_fp16.default
+        return lambda x: multiply(x, packed)
+    if torch.backends.mkldnn.is_available():
+        blocked = torch.ops.mkldnn._reorder_linear_weight(weight, _PACK_FOR_ROWS)
+        pointwise = torch.ops.mkldnn._linear_pointwise.default
+        return lambda x: pointwise(x, blocked, bias, "none", [], "")
+    kept = weight.clone()
+    return lambda x: F.linear(x, kept, bias)
+
+
+def _reads_halves() -> bool:
+    """FBGEMM's products of float32 with float16 weights, accumulated in float32: x86 only."""
+    return torch.backends.quantized.engine in ("x86", "fbgemm") and hasattr(torch.ops.quantized, "linear_dynamic_fp16")
