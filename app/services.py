@@ -23,8 +23,9 @@ DEFAULT_CHECKPOINT = "closedtalk-base"
 class Services:
     """Everything a page needs. Loading is done once per set of checkpoints, by whoever comes first; others wait."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, registry: Registry | None = None) -> None:
         self.settings = settings
+        self._registry = registry
         self.recordings = Recordings(settings.home / "recordings", settings.limits.recordings_hours)
         self.stops = Stops()
         self._loading = threading.Lock()
@@ -35,7 +36,7 @@ class Services:
     def registry(self) -> Registry:
         from wavalign.models.registry import Registry
 
-        return Registry(self.settings.assets, self.settings.home)
+        return self._registry or Registry(self.settings.assets, self.settings.home)
 
     @cached_property
     def senses(self) -> ClosedTalkSenses:

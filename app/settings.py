@@ -22,7 +22,7 @@ class Limits:
     turn_seconds: float = 30.0
     shortest_turn_seconds: float = 0.2
     typed_characters: int = 1000
-    reply_seconds: float = 20.0
+    reply_seconds: float = 12.0
     waiting: int = 32
     """How many requests may wait; the next one is told to come back."""
     at_once: int = 2

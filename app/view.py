@@ -63,7 +63,7 @@ def figure_rows(figures: Figures) -> list[tuple[str, str, str]]:
     """Name, value with its unit, and what it means; what was not measured is left out."""
     rows = [
         ("First audio", figures.first_audio_seconds, "{:.2f} s", "From asking to the first sound of the reply"),
-        ("Speed", figures.real_time_factor, "{:.2f} × real time", "Time to make a second of speech; below 1 is faster"),
+        ("Speed", figures.real_time_factor, "{:.2f}×", "Real-time factor: seconds of work for a second of speech"),
         ("Pitch", figures.f0_median_hz, "{:.0f} Hz", "Median fundamental frequency"),
         ("Liveliness", figures.f0_sd_semitones, "{:.1f} st", "Standard deviation of the pitch, in semitones"),
         ("Rate", figures.articulation_rate, "{:.1f} syl/s", "Syllables per second, pauses left out"),
@@ -85,19 +85,24 @@ def _exchange(number: int, exchange: Exchange, sides: list[Json]) -> Json:
         _answer(answer, {**side, "name": answer.checkpoint})
         for answer, side in zip(exchange.answers, sides, strict=False)
     ]
-    return {"id": _id(number, exchange.asked), "live": False, "asked": _asked(exchange.asked), "answers": answers}
+    return {
+        "id": _id(number, exchange.asked),
+        "live": False,
+        "asked": _asked(exchange.asked, False),
+        "answers": answers,
+    }
 
 
 def _live(number: int, live: Live, sides: list[Json]) -> Json:
     answers = [_live_answer(each, side) for each, side in zip(live.sides, sides, strict=True)]
-    return {"id": _id(number, live.asked), "live": True, "asked": _asked(live.asked), "answers": answers}
+    return {"id": _id(number, live.asked), "live": True, "asked": _asked(live.asked, True), "answers": answers}
 
 
 def _id(number: int, asked: Asked) -> str:
     return f"{number}-{id(asked.turn):x}"
 
 
-def _asked(asked: Asked) -> Json:
+def _asked(asked: Asked, live: bool) -> Json:
     spoken = asked.turn.speech
     if asked.turn.text is not None:
         words = asked.words

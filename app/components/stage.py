@@ -67,8 +67,8 @@ def _empty_state() -> str:
     return (
         '<div class="stage-empty"><h2>Speak, or pick an example.</h2>'
         "<p>Two checkpoints hear the same question and answer aloud, side by side. The embedded model lives in a small "
-        "world: it knows nothing else, but you can ask again, ask for a happy, sad, excited or calm voice, or go on "
-        f'with “and seven plus two?”.</p><ul class="topics" aria-label="What it can talk about">{topics}</ul></div>'
+        "world. Ask it something from there, then go on: “and seven plus two?”, “now in a sad voice”.</p>"
+        f'<details open><summary>What it can talk about</summary><ul class="topics">{topics}</ul></details></div>'
     )
 
 

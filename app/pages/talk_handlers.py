@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from app import view
+from app.answering import Live, LiveSide
 from app.components.plots import speech_plot
 from app.conversation import SIDES, Asked, Conversation, ConversationError, Exchange
 from app.examples import Example
@@ -81,8 +82,18 @@ class Wish:
     autoplay: bool
 
     @classmethod
-    def of(cls, temperature: float, top_p: float, top_k: float, longest: float, seed: float | None, keep: bool,
-           autoplay: bool, limit_seconds: float) -> Wish:  # fmt: skip
+    def of(
+        cls,
+        temperature: float,
+        top_p: float,
+        top_k: float,
+        longest: float,
+        seed: float | None,
+        keep: bool,
+        autoplay: bool,
+        *,
+        limit_seconds: float,
+    ) -> Wish:
         seed = int(seed or 0) if keep else secrets.randbelow(2**31)
         sampling = Sampling(
             temperature=float(temperature),
@@ -198,8 +209,16 @@ class Handlers:
             raise IntakeError(NO_WORDS)
         return Asked(Turn("user", text=words), typed=turn.text)
 
-    def _ask(self, session: Session, left: str, right: str, make_asked: Callable[[], Asked], settings: tuple,
-             request: gr.Request, again: bool = False) -> Iterator[Updates]:  # fmt: skip
+    def _ask(
+        self,
+        session: Session,
+        left: str,
+        right: str,
+        make_asked: Callable[[], Asked],
+        settings: tuple,
+        request: gr.Request,
+        again: bool = False,
+    ) -> Iterator[Updates]:
         try:
             yield from self._answered(session, left, right, make_asked, settings, request, again)
         except EXPECTED as error:
@@ -211,8 +230,16 @@ class Handlers:
                 session, f"Something went wrong here ({type(error).__name__}), and was logged. Try again, or press New."
             )
 
-    def _answered(self, session: Session, left: str, right: str, make_asked: Callable[[], Asked], settings: tuple,
-                  request: gr.Request, again: bool) -> Iterator[Updates]:  # fmt: skip
+    def _answered(
+        self,
+        session: Session,
+        left: str,
+        right: str,
+        make_asked: Callable[[], Asked],
+        settings: tuple,
+        request: gr.Request,
+        again: bool,
+    ) -> Iterator[Updates]:
         chosen = _chosen(left, right)
         if not chosen or session.conversation is None:
             raise CheckpointError(NO_CHECKPOINT)
@@ -222,8 +249,9 @@ class Handlers:
         asked = make_asked()
         stop = self.services.stops.begin(request.session_hash)
         widgets = self.widgets
+        pending = Live(asked, tuple(LiveSide() for _ in chosen))
         yield {
-            widgets.stage: self._stage(session, status=self._loading(chosen)),
+            widgets.stage: self._stage(session, pending, status=self._loading(chosen), autoplay=wish.autoplay),
             widgets.recording: None,
             widgets.text: "",
             widgets.send: gr.Button(visible=False),

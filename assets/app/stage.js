@@ -190,12 +190,16 @@ function render() {
   };
   tell();
   if (value.status) ticking = setInterval(tell, 1000);
-  if (grew) scroll.scrollTop = scroll.scrollHeight;
+  // The newest question stays in sight, even where its replies are taller than the stage.
+  const newest = shown.exchanges[shown.exchanges.length - 1];
+  if (grew && newest) scroll.scrollTop = Math.min(scroll.scrollHeight, newest.node.offsetTop - scroll.offsetTop - 16);
 }
 
 element.addEventListener("click", (event) => {
   const example = event.target.closest("[data-example]");
   if (example) trigger("example", { index: Number(example.dataset.example) });
 });
+// On a phone the list of topics would push the microphone out of sight.
+if (window.innerWidth < 640) element.querySelector(".stage-empty details").open = false;
 watch("value", render);
 render();

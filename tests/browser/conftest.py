@@ -1,0 +1,108 @@
+"""One app and one Chromium for all browser tests; a fresh tab, with a fake microphone, for each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.app.assets import make_tiny_assets
+from tests.browser import chromium
+from tests.browser.server import running_app, shipped_assets
+
+FLAGS = (
+    "--no-sandbox",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-dev-shm-usage",
+)
+#: Not the page's: what Chromium says about itself and about files that Gradio asks for and lives without.
+HARMLESS = ("favicon", "manifest.json", "AudioContext was not allowed", "[DOM]", "Autofocus")
+
+
+@pytest.fixture(scope="session")
+def assets(tmp_path_factory) -> Path:
+    return shipped_assets() or make_tiny_assets(tmp_path_factory.mktemp("assets"))
+
+
+@pytest.fixture(scope="session")
+def microphone(tmp_path_factory, assets) -> Path:
+    """What the fake microphone hears again and again: a shipped example, else a voice-like hum."""
+    path = tmp_path_factory.mktemp("microphone") / "voice.wav"
+    examples = sorted((assets / "examples").glob("*.ogg"))
+    if examples:
+        samples, rate = soundfile.read(examples[0])
+    else:
+        rate = 48_000
+        clock = np.arange(2 * rate) / rate
+        buzz = sum(np.sin(2 * np.pi * 130 * k * clock) / k for k in range(1, 20))
+        samples = 0.2 * buzz * (0.6 + 0.4 * np.sin(2 * np.pi * 4 * clock))
+    soundfile.write(path, samples, rate, subtype="PCM_16")
+    return path
+
+
+@pytest.fixture(scope="session")
+def app_log(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("app") / "app.log"
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory, assets, app_log):
+    with running_app(tmp_path_factory.mktemp("home"), assets, app_log) as at:
+        yield at
+
+
+@pytest.fixture(scope="session")
+def browser(microphone):
+    from playwright.sync_api import sync_playwright
+
+    path = chromium.find()
+    if path is None:
+        pytest.fail("No Chromium was found: run python -m tests.browser.chromium, or set WAVALIGN_CHROMIUM.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=[*FLAGS, f"--use-file-for-fake-audio-capture={microphone}"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser, address):
+    """Opens tabs; afterwards no tab may have seen an error, and none is left."""
+    contexts, problems = [], []
+
+    def open_one(width: int = 1280, height: int = 900, **how):
+        context = browser.new_context(viewport={"width": width, "height": height}, permissions=["microphone"], **how)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: problems.append(message.text) if _is_error(message) else None)
+        page.goto(address)
+        page.wait_for_selector(".stage[data-state]")
+        page.wait_for_selector(".frame-device:not(:empty)")
+        return page
+
+    yield open_one
+    for context in contexts:
+        for page in context.pages:
+            assert "Traceback" not in page.content()
+        context.close()
+    assert problems == []
+
+
+@pytest.fixture
+def page(open_page):
+    return open_page()
+
+
+def _is_error(message) -> bool:
+    return message.type == "error" and not any(known in message.text for known in HARMLESS)
