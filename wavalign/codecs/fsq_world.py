@@ -80,9 +80,13 @@ class FsqWorldCodec(nn.Module, PyTorchModelHubMixin):
         digits = (codes[..., None] // self.strides) % self.levels.long()
         return digits.float() / (self.levels - 1) * 2 - 1
 
+    def hidden(self, mel: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """``stacked`` log-mel (B, T, 640), mask (B, T) to the encoder's output before quantisation (B, T, C)."""
+        return self.encoder(self.enter(mel), mask)
+
     def forward_encode(self, mel: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """``stacked`` log-mel (B, T, 640), mask (B, T) to quantised vectors (B, T, levels)."""
-        return self.quantise(self.to_code(self.encoder(self.enter(mel), mask)))
+        return self.quantise(self.to_code(self.hidden(mel, mask)))
 
     def forward_decode(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Vectors (B, T, levels) to standardised WORLD features (B, 4T, 33) and log-mel (B, 4T, 80)."""
