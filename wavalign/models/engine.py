@@ -6,6 +6,7 @@ CPU. Sessions own their caches and share the weights, so several can run at once
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -37,12 +38,15 @@ class Engine(Protocol):
         """
 
 
-def engine_for(model: Any) -> Engine:
-    """The fastest engine that is exact for ``model`` (a causal LM, or a PEFT model around one), made once for it."""
+def engine_for(model: Any, lock: threading.RLock | None = None) -> Engine:
+    """The fastest engine that is exact for ``model`` (a causal LM, or a PEFT model around one).
+
+    ``lock`` is held for every forward through the model's own modules.
+    """
     from wavalign.models.fast_llama import FastLlama
     from wavalign.models.hf_engine import HfEngine
 
-    return FastLlama(model) if FastLlama.fits(model) else HfEngine(model)
+    return FastLlama(model) if FastLlama.fits(model) else HfEngine(model, lock)
 
 
 def left_padded(

@@ -16,12 +16,12 @@ from wavalign.models.engine import left_padded
 class HfEngine:
     """Left-padded batches; adapters of different rows through PEFT's mixed batches (``adapter_names``)."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, lock: threading.RLock | None = None) -> None:
         self.model = model
         self.network = model.get_base_model() if hasattr(model, "peft_config") else model
         self.accepts = set(inspect.signature(self.network.forward).parameters)
         # PEFT puts hooks on the modules for the time of a mixed forward: one forward at a time.
-        self.lock = threading.Lock()
+        self.lock = lock or threading.RLock()
 
     @property
     def device(self) -> torch.device:

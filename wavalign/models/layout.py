@@ -233,6 +233,7 @@ def resolve(description: InterleavedDescription, tokenizer: Any, vocabulary_size
     }
     special = set(tokenizer.all_special_ids)
     special |= {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special |= {index for name, index in vocabulary.items() if name.startswith("<|") and name.endswith("|>")}
     special |= {index for index in named.values() if index is not None}
     special |= {ids[0] for ids in marks.values() if len(ids) == 1}
     channels = np.full(vocabulary_size, Channel.FORMAT, dtype=np.int8)

@@ -125,12 +125,12 @@ class SpokenDialogueModel(Protocol):
     def reply(
         self,
         dialogue: Dialogue,
-        sampling: Sampling = Sampling(),
+        sampling: Sampling | None = None,
         *,
         checkpoint: str | None = None,
         stop: threading.Event | None = None,
     ) -> Generator[ReplyChunk, None, Reply]:
-        """Streams one reply. ``checkpoint`` None is the first of ``names``."""
+        """Streams one reply. ``sampling`` None is what the base recommends, ``checkpoint`` None the first name."""
 
     def stream_many(
         self, requests: Sequence[Request], stop: threading.Event | None = None

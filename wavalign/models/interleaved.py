@@ -1,0 +1,254 @@
+"""A spoken dialogue model of the interleaved layout: one causal LM over text and speech tokens, and a codec.
+
+Everything a family needs is in its description (``interleaved.json``); this class knows no family.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from wavalign.audio import Waveform
+from wavalign.codecs.protocol import SpeechCodec
+from wavalign.dialogue import Dialogue, Reply, ReplyChunk
+from wavalign.models import scoring
+from wavalign.models.decoding import Completion, Row, Step, decode
+from wavalign.models.engine import Engine, engine_for
+from wavalign.models.grammar import Grammar
+from wavalign.models.layout import TokenMap
+from wavalign.models.prompting import Prompter
+from wavalign.models.protocol import GenerationError, Request, Rollout, Sampling, Scores
+from wavalign.models.streaming import ReplyBuilder
+
+
+@dataclass
+class Base:
+    """What all checkpoints of one base share: weights, tokenizer, codec, layout, engine.
+
+    ``model`` becomes a PEFT model when the first adapter is attached; ``lock`` is held while modules run or change.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    tokens: TokenMap
+    codec: SpeechCodec
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        self.network = self.model
+        self.context: int = self.network.config.max_position_embeddings
+        self.grammar = Grammar(self.tokens)
+        self.prompter = Prompter(self.tokens, self.tokenizer, self.codec, self.context)
+        self._engine: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        with self.lock:
+            if self._engine is None:
+                self._engine = engine_for(self.model, self.lock)
+            return self._engine
+
+    def attached(self, model: Any) -> None:
+        """``model`` is this base with one more adapter; the engine is chosen again."""
+        with self.lock:
+            self.model = model
+            if getattr(self._engine, "lock", None) is self.lock:
+                self._engine.model = model  # replies under way go on, told apart by row
+            else:
+                self._engine = None
+
+
+class InterleavedModel:
+    """A ``SpokenDialogueModel`` and ``TrainablePolicy`` over one base and some of its checkpoints.
+
+    ``adapters`` maps a checkpoint's name to the name of its PEFT adapter, or None for the base itself.
+    """
+
+    def __init__(self, base: Base, adapters: Mapping[str, str | None]) -> None:
+        self.base = base
+        self.adapters = dict(adapters)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.adapters)
+
+    @property
+    def sample_rate(self) -> int:
+        return self.base.codec.sample_rate
+
+    @property
+    def default_sampling(self) -> Sampling:
+        """What the base's description recommends."""
+        return self.base.tokens.description.sampling
+
+    @property
+    def tokens(self) -> TokenMap:
+        return self.base.tokens
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.base.tokenizer
+
+    @property
+    def codec(self) -> SpeechCodec:
+        return self.base.codec
+
+    def reply(
+        self,
+        dialogue: Dialogue,
+        sampling: Sampling | None = None,
+        *,
+        checkpoint: str | None = None,
+        stop: threading.Event | None = None,
+    ) -> Generator[ReplyChunk, None, Reply]:
+        """Streams one reply and returns it whole; see ``SpokenDialogueModel``."""
+        request = Request(dialogue, checkpoint or self.names[0], sampling or self.default_sampling)
+        with closing(self.stream_many([request], stop)) as stream:
+            while True:
+                try:
+                    (chunk,) = next(stream)
+                except StopIteration as end:
+                    return end.value[0]
+                if chunk is not None:
+                    yield chunk
+
+    def stream_many(
+        self, requests: Sequence[Request], stop: threading.Event | None = None
+    ) -> Generator[list[ReplyChunk | None], None, list[Reply]]:
+        """Streams several replies decoded in one batch and returns them whole; see ``SpokenDialogueModel``.
+
+        Raises:
+            GenerationError: at the first step, when a request cannot be answered.
+        """
+        base = self.base
+        rows = [self._row(request) for request in requests]
+        builders = [ReplyBuilder(base.tokens, base.tokenizer, base.codec) for _ in requests]
+        replies: list[Reply | None] = [None] * len(rows)
+        with closing(decode(base.engine, base.grammar, rows, stop=stop)) as steps:
+            while True:
+                try:
+                    step: Step = next(steps)
+                except StopIteration as end:
+                    completions: list[Completion] = end.value
+                    break
+                chunks: list[ReplyChunk | None] = [None] * len(rows)
+                for row, token in zip(step.rows, step.tokens, strict=True):
+                    chunks[row] = builders[row].add(token)
+                    if token == base.tokens.turn_end:
+                        last, replies[row] = builders[row].finish(True)
+                        chunks[row] = last
+                if any(chunks):
+                    yield chunks
+        chunks = [None] * len(rows)
+        for row, completion in enumerate(completions):
+            if replies[row] is None:
+                chunks[row], replies[row] = builders[row].finish(completion.finished)
+        if any(chunks):
+            yield chunks
+        return replies
+
+    def reply_many(self, requests: Sequence[Request], stop: threading.Event | None = None) -> list[Reply]:
+        """Whole replies, decoded in one batch."""
+        base = self.base
+        completions = finished(
+            decode(base.engine, base.grammar, [self._row(request) for request in requests], stop=stop)
+        )
+        return [
+            Reply(
+                base.tokenizer.decode(base.tokens.text_ids(c.tokens), clean_up_tokenization_spaces=False),
+                self.decode_speech(c.tokens),
+                tuple(c.tokens),
+                c.finished,
+            )
+            for c in completions
+        ]
+
+    def encode_prompt(self, dialogue: Dialogue, room: int | None = None) -> list[int]:
+        """Ids up to and including the assistant mark. ``room``: tokens left for the completion."""
+        room = self.default_sampling.max_tokens if room is None else room
+        return self.base.prompter.encode(dialogue, min(room, self.base.context // 2))
+
+    def encode_target(self, text: str, speech: Waveform | Sequence[int]) -> list[int]:
+        """The completion that says ``text`` with ``speech`` (a waveform, or codec codes)."""
+        codes = self.base.prompter.speech_codes(speech) if isinstance(speech, Waveform) else speech
+        return self.base.tokens.pack(self.base.prompter.text_ids(text), codes)
+
+    def sample_groups(
+        self,
+        prompts: Sequence[Sequence[int]],
+        group_size: int,
+        sampling: Sampling,
+        *,
+        checkpoint: str | None = None,
+        stop: threading.Event | None = None,
+    ) -> list[list[Rollout]]:
+        """``group_size`` completions of each prompt, each prompt read once; see ``TrainablePolicy``."""
+        adapter = self._adapter(checkpoint or self.names[0])
+        limit = self._speech_limit(sampling)
+        rows = []
+        for index, prompt in enumerate(prompts):
+            settings = self._fitted(sampling, len(prompt))
+            rows += [Row(prompt, settings, adapter, (index << 32) + k, limit) for k in range(group_size)]
+        completions = finished(decode(self.base.engine, self.base.grammar, rows, logprobs=True, stop=stop))
+        rollouts = [Rollout(tuple(c.tokens), np.array(c.logprobs, np.float32), c.finished) for c in completions]
+        return [rollouts[start : start + group_size] for start in range(0, len(rollouts), group_size)]
+
+    def score(
+        self,
+        prompts: Sequence[Sequence[int]],
+        completions: Sequence[Sequence[int]],
+        *,
+        checkpoint: str | None = None,
+    ) -> Scores:
+        """Teacher-forced log-probabilities and entropies; see ``TrainablePolicy``."""
+        adapter = self._adapter(checkpoint or self.names[0])
+        with self.base.lock:
+            return scoring.score(self.base.model, prompts, completions, adapter)
+
+    def channel_of(self, ids: Sequence[int] | np.ndarray | torch.Tensor) -> np.ndarray:
+        """``Channel`` values, int8, of the shape of ``ids``."""
+        return self.base.tokens.channel_of(ids)
+
+    def decode_speech(self, ids: Sequence[int]) -> Waveform:
+        """The waveform of the speech tokens among ``ids``."""
+        return self.base.codec.decode(self.base.tokens.codes_of(ids))
+
+    def lora_targets(self) -> list[str]:
+        """Names of the decoder layers' linear modules (not the output head), as PEFT's ``target_modules``."""
+        return scoring.linear_names(self.base.network)
+
+    def _adapter(self, checkpoint: str) -> str | None:
+        if checkpoint not in self.adapters:
+            raise GenerationError(f'Checkpoint "{checkpoint}" is not loaded; loaded are: {", ".join(self.names)}.')
+        return self.adapters[checkpoint]
+
+    def _row(self, request: Request) -> Row:
+        adapter = self._adapter(request.checkpoint)
+        prompt = self.encode_prompt(request.dialogue, request.sampling.max_tokens)
+        sampling = self._fitted(request.sampling, len(prompt))
+        return Row(prompt, sampling, adapter, 0, self._speech_limit(sampling))
+
+    def _fitted(self, sampling: Sampling, prompt_length: int) -> Sampling:
+        room = self.base.context - prompt_length
+        if room < 1:
+            raise GenerationError(f"The prompt has {prompt_length} tokens and the model holds {self.base.context}.")
+        return sampling if sampling.max_tokens <= room else replace(sampling, max_tokens=room)
+
+    def _speech_limit(self, sampling: Sampling) -> int:
+        return max(1, int(sampling.max_seconds * self.base.codec.tokens_per_second))
+
+
+def finished(steps: Generator[Step, None, list[Completion]]) -> list[Completion]:
+    """Runs the loop to its end and gives what it returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value

@@ -1,0 +1,167 @@
+"""Reads checkpoint folders into memory, and refuses what does not fit instead of filling gaps with noise or zeros."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+import wavalign.torchaudio_guard  # noqa: F401  (transformers may look for torchaudio)
+from wavalign.codecs.loading import CodecError, load_codec
+from wavalign.models.interleaved import Base
+from wavalign.models.layout import InterleavedDescription, LayoutError, resolve
+from wavalign.models.protocol import CheckpointError
+from wavalign.models.registry import read_json
+
+WEIGHTS = "model.safetensors"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_KEY_PREFIX = "base_model.model."
+
+
+def load_base(name: str, folder: Path, device: torch.device | None = None) -> Base:
+    """A base folder onto ``device`` (a GPU when there is one): float32 on a CPU, as stored on a GPU.
+
+    Raises:
+        CheckpointError: when a file is missing, broken, or does not fit the others.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    read_json(name, folder / "config.json")
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json")):
+        raise CheckpointError(f'Checkpoint "{name}" is incomplete: tokenizer.json is missing. Restore the folder.')
+    for file in _weight_files(name, folder):
+        tensor_shapes(name, file)
+    try:
+        description = InterleavedDescription.read(folder)
+    except LayoutError as error:
+        raise CheckpointError(f'Checkpoint "{name}": {error}') from error
+    # One sentence about what failed, in place of a table on the console.
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            dtype=torch.float32 if device.type == "cpu" else "auto",
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # transformers raises many kinds; each is about this folder
+        reason = str(error).strip().split("\n")[0][:200]
+        raise CheckpointError(f'Checkpoint "{name}" cannot be loaded: {reason}') from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise CheckpointError(
+            f'Checkpoint "{name}" lacks {len(missing)} of its tensors ({missing[0]}, ...). Restore its weights.'
+        )
+    try:
+        tokens = resolve(description, tokenizer, model.get_output_embeddings().weight.shape[0])
+        codec = load_codec(folder / (description.codec or "codec"))
+    except (LayoutError, CodecError) as error:
+        raise CheckpointError(f'Checkpoint "{name}": {error}') from error
+    if codec.codebook_size != description.speech_count:
+        raise CheckpointError(
+            f'Checkpoint "{name}" has {description.speech_count} speech tokens, but its codec has '
+            f"{codec.codebook_size} codes. Use the codec it was trained with."
+        )
+    return Base(name, model.to(device).eval(), tokenizer, tokens, codec)
+
+
+def attach(base: Base, name: str, folder: Path) -> str:
+    """Attaches a PEFT folder to ``base`` unless it is attached already; returns the adapter's name there.
+
+    Raises:
+        CheckpointError: when the folder is broken, or its tensors are not exactly those that this base needs.
+    """
+    from peft import PeftConfig, PeftModel
+
+    adapter = name.replace(".", "_")  # PEFT keeps adapters as modules, whose names have no dots
+    with base.lock:
+        if adapter in getattr(base.model, "peft_config", {}):
+            return adapter
+        read_json(name, folder / "adapter_config.json")
+        try:
+            config = PeftConfig.from_pretrained(str(folder))
+        except (TypeError, ValueError, KeyError, OSError) as error:
+            raise CheckpointError(f'Adapter "{name}" is broken: adapter_config.json is not a PEFT config.') from error
+        if config.peft_type != "LORA":
+            raise CheckpointError(f'Adapter "{name}" is of type {config.peft_type}; only LoRA adapters are supported.')
+        if not (folder / ADAPTER_WEIGHTS).is_file():
+            raise CheckpointError(f'Adapter "{name}" is incomplete: {ADAPTER_WEIGHTS} is missing. Restore the folder.')
+        _check_fit(base, name, config, tensor_shapes(name, folder / ADAPTER_WEIGHTS))
+        try:
+            if hasattr(base.model, "peft_config"):
+                base.model.load_adapter(str(folder), adapter_name=adapter, is_trainable=False)
+                model = base.model
+            else:
+                model = PeftModel.from_pretrained(base.model, str(folder), adapter_name=adapter, is_trainable=False)
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = str(error).strip().split("\n")[0][:200]
+            raise CheckpointError(f'Adapter "{name}" cannot be attached to "{base.name}": {reason}') from error
+        base.attached(model.eval())
+    return adapter
+
+
+def tensor_shapes(name: str, file: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes in a safetensors file; its length is checked against its header."""
+    try:
+        with safe_open(str(file), framework="pt") as tensors:
+            return {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f'Checkpoint "{name}" is broken: {file.name} is truncated or not a safetensors file. Restore it.'
+        ) from error
+
+
+def _weight_files(name: str, folder: Path) -> list[Path]:
+    index = folder / f"{WEIGHTS}.index.json"
+    if not index.is_file():
+        files = [folder / WEIGHTS]
+    else:
+        try:
+            files = [folder / file for file in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+        except (ValueError, KeyError, AttributeError) as error:
+            raise CheckpointError(f'Checkpoint "{name}" is broken: {index.name} is not an index of weights.') from error
+    for file in files:
+        if not file.is_file():
+            raise CheckpointError(f'Checkpoint "{name}" is incomplete: {file.name} is missing. Restore the folder.')
+    return files
+
+
+def _check_fit(base: Base, name: str, config: Any, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Every module the adapter's config targets has its two matrices, in its own shape, and nothing is left over."""
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    wrong = f'Adapter "{name}" was made for another base than "{base.name}"'
+    expected: dict[str, tuple[int | None, int | None]] = {}
+    for path, module in base.network.named_modules():
+        inside = ".lora_" in path or path.endswith(".base_layer")
+        module = getattr(module, "base_layer", module)
+        if inside or not isinstance(module, nn.Linear) or not check_target_module_exists(config, path):
+            continue
+        expected[f"{_KEY_PREFIX}{path}.lora_A.weight"] = (None, module.in_features)
+        expected[f"{_KEY_PREFIX}{path}.lora_B.weight"] = (module.out_features, None)
+    if not expected:
+        raise CheckpointError(f"{wrong}: none of its target modules is there.")
+    extra_modules = tuple(config.modules_to_save or ())
+    for key, shape in shapes.items():
+        if key not in expected:
+            if any(f".{module}." in key for module in extra_modules) or "lora_magnitude_vector" in key:
+                continue
+            raise CheckpointError(f"{wrong}: it holds {key}, which that base has no place for.")
+        if len(shape) != 2 or any(want not in (None, have) for want, have in zip(expected[key], shape, strict=True)):
+            raise CheckpointError(f"{wrong}: {key} has the shape {tuple(shape)}.")
+    absent = next((key for key in expected if key not in shapes), None)
+    if absent is not None:
+        raise CheckpointError(f'Adapter "{name}" lacks {absent}, which its config asks for. Restore its weights.')
