@@ -9,7 +9,7 @@ import numpy as np
 
 from evaluation.closedtalk_bench import Bench
 from evaluation.closedtalk_codec import word_error_estimate
-from evaluation.closedtalk_prompts import SpokenReply, prompt_of, sampled_replies
+from evaluation.closedtalk_prompts import Prompt, SpokenReply, prompt_of, sampled_replies
 from evaluation.figures import Figure, Section, Target, figure
 from evaluation.intervals import Estimate, bootstrap_mean, wilson
 from wavalign.closedtalk.deliveries import Delivery
@@ -106,6 +106,7 @@ def _speech(bench: Bench, sampled: Sequence[SpokenReply]) -> tuple[Figure, ...]:
     for delivery in Delivery:
         own = [(r, a) for r, a in judged if r.prompt.delivery is delivery]
         rows.append(figure(f"base/delivery_{delivery.value}", f"delivery right, {delivery.value}", right(own), "%"))
+    rows += _of_demonstrations(bench, list({r.prompt.id: r.prompt for r in sampled}.values()))
     finished = bootstrap_mean([float(r.finished) for r in sampled], ids, bench.seed)
     seconds = bootstrap_mean([r.waveform.seconds for r in sampled], ids, bench.seed)
     unspoken = 1.0 - len(spoken) / len(sampled) if sampled else None
@@ -115,3 +116,19 @@ def _speech(bench: Bench, sampled: Sequence[SpokenReply]) -> tuple[Figure, ...]:
         Figure("base/without_text", "replies without words", unspoken, "%", n=len(np.unique(ids))),
     ]
     return tuple(rows)
+
+
+def _of_demonstrations(bench: Bench, prompts: Sequence[Prompt]) -> list[Figure]:
+    """The same two measures of the demonstrations' own tokens, decoded: what a perfect imitator would reach."""
+    texts = [prompt.turn.demonstration for prompt in prompts]
+    waveforms = [bench.codec.decode(list(prompt.turn.reply_codes)) for prompt in prompts]
+    right = [
+        float(bench.references.adherence_of(measure(waveform, text), prompt.delivery).right)
+        for waveform, text, prompt in zip(waveforms, texts, prompts, strict=True)
+    ]
+    errors = word_error_estimate(bench.heard(waveforms, texts), bench.seed)
+    note = "the floor that codec and recogniser leave"
+    return [
+        figure("base/wer_demonstrations", "WER of the demonstrations' tokens", errors, "%", note=note),
+        figure("base/delivery_demonstrations", "delivery right, the same", bootstrap_mean(right, seed=bench.seed), "%"),
+    ]

@@ -18,6 +18,8 @@ from wavalign.codecs.loading import load_codec
 from wavalign.codecs.protocol import SpeechCodec
 from wavalign.metrics.recogniser import Recogniser
 from wavalign.metrics.wer import WordErrors, word_errors
+from wavalign.models.interleaved import InterleavedModel
+from wavalign.models.registry import Registry
 
 CODEC_FOLDER = "closedtalk-codec"
 RECOGNISER_FOLDER = "closedtalk-recogniser"
@@ -35,6 +37,12 @@ class Bench:
     limit: int | None = None
     seed: int = 0
     quiet: bool = False
+    home: Path | None = None
+
+    @cached_property
+    def model(self) -> InterleavedModel:
+        """The checkpoint under test, from the assets or from ``checkpoints/`` of ``home``."""
+        return Registry(self.assets, self.home).load([self.checkpoint])
 
     @cached_property
     def codec(self) -> SpeechCodec:

@@ -12,6 +12,7 @@ from wavalign.closedtalk.dataset import DialogueRow, TurnRow
 from wavalign.closedtalk.deliveries import Delivery, Tone
 from wavalign.closedtalk.grading import grade, is_correct
 from wavalign.closedtalk.world import Item, item_of
+from wavalign.dialogue import Dialogue, Turn
 from wavalign.models.protocol import Rollout, Sampling
 
 ROWS_AT_ONCE = 32
@@ -78,22 +79,19 @@ def prompt_of(dialogue: DialogueRow) -> Prompt:
     return Prompt(dialogue, turns[last], turns[:last])
 
 
-def prompt_ids(bench: Bench, prompt: Prompt) -> list[int]:
-    """The model's token ids up to and including the assistant mark."""
-    tokens, tokenizer = bench.model.tokens, bench.model.tokenizer
-    marks = tokens.prompt
-
-    def user(turn: TurnRow) -> list[int]:
-        if turn.user_codes:
-            said = [*marks["audio_begin"], *tokens.speech_ids(turn.user_codes), *marks["audio_end"]]
-        else:
-            said = tokenizer(turn.text, add_special_tokens=False)["input_ids"]
-        return [*marks["user"], *said, *marks["end_of_turn"]]
-
-    ids = list(marks["bos"])
+def dialogue_of(bench: Bench, prompt: Prompt) -> Dialogue:
+    """The turns as the model takes them: the user's speech as tokens, the replies before as demonstrated."""
+    turns: list[Turn] = []
     for turn in prompt.before:
-        ids += [*user(turn), *marks["assistant"], *bench.model.encode_target(turn.demonstration, turn.reply_codes)]
-    return [*ids, *user(prompt.turn), *marks["assistant"]]
+        reply = tuple(bench.model.encode_target(turn.demonstration, turn.reply_codes))
+        turns += [_user(bench, turn), Turn("assistant", text=turn.demonstration, tokens=reply)]
+    return Dialogue((*turns, _user(bench, prompt.turn)))
+
+
+def _user(bench: Bench, turn: TurnRow) -> Turn:
+    if not turn.user_codes:
+        return Turn("user", text=turn.text)
+    return Turn("user", tokens=tuple(bench.model.tokens.speech_ids(turn.user_codes)))
 
 
 def sampled_replies(
@@ -106,12 +104,14 @@ def sampled_replies(
         batch = prompts[start : start + at_once]
         # The seed must move with the batch: rows of a batch are told apart by their number within it only.
         drawn = replace(sampling, seed=sampling.seed + start)
-        groups = bench.model.sample_groups([prompt_ids(bench, p) for p in batch], samples, drawn)
+        ids = [bench.model.encode_prompt(dialogue_of(bench, prompt)) for prompt in batch]
+        groups = bench.model.sample_groups(ids, samples, drawn)
         for prompt, group in zip(batch, groups, strict=True):
             yield [_reply(bench, prompt, rollout, speech) for rollout in group]
 
 
 def _reply(bench: Bench, prompt: Prompt, rollout: Rollout, speech: bool) -> SpokenReply:
-    text = bench.model.tokenizer.decode(bench.model.tokens.text_ids(rollout.tokens))
+    words = bench.model.tokens.text_ids(rollout.tokens)
+    text = bench.model.tokenizer.decode(words, clean_up_tokenization_spaces=False)
     waveform = bench.model.decode_speech(rollout.tokens) if speech else None
     return SpokenReply(prompt, text, rollout.finished, waveform)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from wavalign.codecs.loading import CodecError
 from wavalign.models.protocol import CheckpointError
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
+HOME = Path(os.environ.get("WAVALIGN_HOME") or Path.home() / ".cache" / "wavalign-workbench")
 
 
 def run(suite: str, bench: Bench, probes: bool = False, only: Sequence[str] = ()) -> list[Section]:
@@ -45,12 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), default=(), help="run these benchmarks only")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--assets", type=Path, default=ASSETS, help="the folder of the embedded checkpoints and data")
+    parser.add_argument("--home", type=Path, default=HOME, help="the folder whose checkpoints/ holds adapters")
     parser.add_argument("--threads", type=int, default=1, help="of torch; small models are fastest with one")
     options = parser.parse_args(arguments)
     if options.limit is not None and options.limit < 1:
         parser.error(f"--limit must be at least 1, got {options.limit}.")
     torch.set_num_threads(options.threads)
-    bench = Bench(options.assets, options.checkpoint, options.limit, options.seed, quiet=not sys.stderr.isatty())
+    quiet = not sys.stderr.isatty()
+    bench = Bench(options.assets, options.checkpoint, options.limit, options.seed, quiet, options.home)
     started = time.perf_counter()
     try:
         sections = run(options.suite, bench, options.probes, options.only)
