@@ -30,7 +30,7 @@ def sections(bench: Bench) -> list[Section]:
     sampled = [reply for group in groups for reply in group]
     return [
         Section(f"{bench.checkpoint}, answers on held-out dialogues", _answers(greedy, sampled, bench.seed)),
-        Section(f"{bench.checkpoint}, by question family (greedy)", _families(greedy)),
+        Section(f"{bench.checkpoint}, by question family, at the default sampling", _families(sampled, bench.seed)),
         Section(f"{bench.checkpoint}, speech at the default sampling", _speech(bench, sampled)),
     ]
 
@@ -61,15 +61,15 @@ def _answers(greedy: Sequence[SpokenReply], sampled: Sequence[SpokenReply], seed
     return tuple(rows)
 
 
-def _families(greedy: Sequence[SpokenReply]) -> tuple[Figure, ...]:
+def _families(sampled: Sequence[SpokenReply], seed: int) -> tuple[Figure, ...]:
     rows = []
     for name, family in FAMILIES.items():
-        own = [r.correct for r in greedy if r.prompt.item.family == name]
+        own = [r for r in sampled if r.prompt.item.family == name]
         rows.append(
             figure(
                 f"base/accuracy_{name}",
                 family.title.lower(),
-                wilson(sum(own), len(own)),
+                share(own, seed),
                 "%",
                 Target(low=0.0, high=1.0, strict=True),
             )
@@ -130,5 +130,10 @@ def _of_demonstrations(bench: Bench, prompts: Sequence[Prompt]) -> list[Figure]:
     note = "the floor that codec and recogniser leave"
     return [
         figure("base/wer_demonstrations", "WER of the demonstrations' tokens", errors, "%", note=note),
-        figure("base/delivery_demonstrations", "delivery right, the same", bootstrap_mean(right, seed=bench.seed), "%"),
+        figure(
+            "base/delivery_demonstrations",
+            "delivery right, of the demonstrations' tokens",
+            bootstrap_mean(right, seed=bench.seed),
+            "%",
+        ),
     ]

@@ -105,7 +105,7 @@ def _target(f: Figure, show: Callable[[float | None], str]) -> str:
         return ""
     low, high = f.target.low, f.target.high
     if low is not None and high is not None:
-        return f"{'between ' if f.target.strict else ''}{show(low)} .. {show(high)}"
+        return f"{'strictly ' if f.target.strict else ''}{show(low)} .. {show(high)}"
     if low is not None:
         return f"{'above' if f.target.strict else 'at least'} {show(low)}"
     return f"{'below' if f.target.strict else 'at most'} {show(high)}"
