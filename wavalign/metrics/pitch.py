@@ -1,9 +1,9 @@
 """The pitch contour of a waveform: WORLD's DIO with StoneMask, in two passes.
 
 The second pass searches only 0.75 times the first quartile to 1.75 times the third quartile of the first pass, which
-removes most octave errors (Hirst 2011, "The analysis by synthesis of speech melody"; the factors there are 0.75 and
-1.5, widened here because excited speech rises further). A frame counts as voiced only when the waveform really repeats
-after one period: DIO alone finds a pitch in noise.
+removes most octave errors (De Looze and Hirst 2008, "Detecting changes in key and range for the automatic modelling and
+coding of intonation"; their upper factor is 1.5, widened here because excited speech rises further). A frame counts as
+voiced only when the waveform really repeats after one period: DIO alone finds a pitch in noise.
 """
 
 from __future__ import annotations
