@@ -1,0 +1,217 @@
+"""The fast engine's forward passes over one batch: reading prompts, then one token at a time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from wavalign.models.packed import Linear
+
+if TYPE_CHECKING:
+    from wavalign.models.fast_llama import FastLlama
+
+_TOKENS_AT_ONCE = 256
+"""Prompts are read in groups of about so many tokens, whose activations stay in the processor's cache."""
+
+
+@dataclass
+class Layer:
+    attention_norm: torch.Tensor
+    qkv: Linear
+    out: Linear
+    mlp_norm: torch.Tensor
+    gate_up: Linear
+    down: Linear
+
+
+@dataclass
+class LowRank:
+    """``down`` (in, r) then ``up`` (r, out), with the adapter's scale folded in."""
+
+    down: torch.Tensor
+    up: torch.Tensor
+
+    def add(self, x: torch.Tensor, out: torch.Tensor) -> None:
+        out.addmm_(x @ self.down, self.up)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Rows ``start`` to ``stop`` carry an adapter; ``terms`` has one dict a layer, keyed like ``Layer``."""
+
+    start: int
+    stop: int
+    terms: list[dict[str, LowRank]]
+
+
+class FastSession:
+    """``cache`` (layers, 2, B, kv heads, slots, head width): keys and values. Prompts are left-padded to one length."""
+
+    def __init__(
+        self, engine: FastLlama, adapters: list[str | None], pads: torch.Tensor, length: int, slots: int
+    ) -> None:
+        self.engine = engine
+        self.layers = engine.layers
+        self.length = length
+        self.slots = slots
+        self.pads = pads
+        self.adapters = adapters
+        self.cache = self._new_cache(len(adapters))
+        self._settle()
+
+    def _new_cache(self, rows: int) -> torch.Tensor:
+        e = self.engine
+        return torch.empty(len(self.layers), 2, rows, e.kv_heads, self.slots, e.head_width)
+
+    def _settle(self) -> None:
+        """What follows from ``adapters``, ``pads`` and ``cache``: spans, the mask over pads, views of the cache."""
+        self.spans: list[Span] = []
+        start = 0
+        for index in range(1, len(self.adapters) + 1):
+            if index == len(self.adapters) or self.adapters[index] != self.adapters[start]:
+                adapter = self.adapters[start]
+                if adapter is not None:
+                    self.spans.append(Span(start, index, self.engine.low_rank(adapter)))
+                start = index
+        self.mask = None
+        if bool(self.pads.any()):
+            hidden = torch.arange(self.slots) < self.pads[:, None]
+            mask = torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
+            self.mask = mask.repeat_interleave(self.engine.kv_heads, dim=0)[:, None]  # (B * kv heads, 1, slots)
+        self.nothing = torch.zeros(())
+        # For each layer: where a step's keys and values go, and both as bmm reads them.
+        self.views = [
+            (layer.permute(1, 0, 2, 3, 4), layer[0].flatten(0, 1), layer[1].flatten(0, 1)) for layer in self.cache
+        ]
+
+    def read(self, ids: torch.Tensor) -> torch.Tensor:
+        """The prompts (P, L), left-padded, into the cache; returns the logits (P, V) after them."""
+        size = max(1, _TOKENS_AT_ONCE // ids.shape[1])
+        last = [self._read_rows(ids, start, min(start + size, len(ids))) for start in range(0, len(ids), size)]
+        return self.engine.head(_normed(torch.cat(last), self.engine.final_norm, self.engine))
+
+    def _read_rows(self, ids: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+        """Rows ``start`` to ``stop`` of the prompts; returns their last hidden states."""
+        e = self.engine
+        pads = self.pads[start:stop]
+        first = int(pads.min())
+        ids = ids[start:stop, first:]
+        rows, length = ids.shape
+        columns = torch.arange(first, first + length)
+        positions = (columns - pads[:, None]).clamp_(min=0)
+        cos, sin = e.cos[positions][:, :, None], e.sin[positions][:, :, None]  # (rows, length, 1, head width)
+        allowed = None
+        if bool((pads > first).any()):
+            causal = torch.ones(length, length, dtype=torch.bool).tril_()
+            seen = columns >= pads[:, None]
+            # A pad sees itself, so that its softmax is a number; nobody sees it.
+            allowed = ((causal & seen[:, None]) | torch.eye(length, dtype=torch.bool))[:, None]
+        spans = [
+            Span(max(s.start, start) - start, min(s.stop, stop) - start, s.terms)
+            for s in self.spans
+            if s.start < stop and s.stop > start
+        ]
+        wide = [Span(s.start * length, s.stop * length, s.terms) for s in spans]
+        turned = e.heads + e.kv_heads
+        grouped = e.heads != e.kv_heads
+        x = F.embedding(ids, e.embedding).view(rows * length, e.width)
+        for index, layer in enumerate(self.layers):
+            h = _normed(x, layer.attention_norm, e)
+            qkv = layer.qkv(h)
+            _adapt(wide, index, "qkv", h, qkv)
+            qkv = qkv.view(rows, length, turned + e.kv_heads, e.head_width)
+            _rotate(qkv[:, :, :turned], cos, sin)
+            q, k, v = qkv.transpose(1, 2).split([e.heads, e.kv_heads, e.kv_heads], dim=1)
+            slots = slice(first, first + length)
+            self.cache[index, 0, start:stop, :, slots] = k
+            self.cache[index, 1, start:stop, :, slots] = v
+            if index + 1 < len(self.layers):
+                a = F.scaled_dot_product_attention(
+                    q, k, v, attn_mask=allowed, is_causal=allowed is None, enable_gqa=grouped
+                )
+                a = a.transpose(1, 2).reshape(rows * length, e.heads * e.head_width)
+                x = self._after_attention(layer, index, a, x, wide)
+            else:  # nothing above the last layer looks at any but the last position
+                mask = None if allowed is None else allowed[:, :, -1:]
+                a = F.scaled_dot_product_attention(q[:, :, -1:], k, v, attn_mask=mask, enable_gqa=grouped)
+                x = x.view(rows, length, e.width)[:, -1].contiguous()
+                x = self._after_attention(layer, index, a.reshape(rows, e.heads * e.head_width), x, spans)
+        return x
+
+    @torch.inference_mode()
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        e = self.engine
+        rows, slot = len(tokens), self.length
+        if self.mask is None:
+            cos, sin = e.cos[slot], e.sin[slot]
+            mask, keep = self.nothing, 0
+        else:
+            positions = slot - self.pads
+            cos, sin = e.cos[positions][:, None], e.sin[positions][:, None]
+            mask, keep = self.mask[:, :, : slot + 1], 1
+        turned, spans = e.heads + e.kv_heads, self.spans
+        queries = (rows * e.kv_heads, e.heads // e.kv_heads, e.head_width)
+        scale = 1 / math.sqrt(e.head_width)
+        x = F.embedding(tokens, e.embedding)
+        for index, layer in enumerate(self.layers):
+            h = _normed(x, layer.attention_norm, e)
+            qkv = layer.qkv(h)
+            _adapt(spans, index, "qkv", h, qkv)
+            qkv = qkv.view(rows, turned + e.kv_heads, e.head_width)
+            _rotate(qkv[:, :turned], cos, sin)
+            into, keys, values = self.views[index]
+            into[:, :, :, slot] = qkv[:, e.heads :].view(rows, 2, e.kv_heads, e.head_width)
+            q = qkv[:, : e.heads].reshape(queries)
+            scores = torch.baddbmm(mask, q, keys[:, : slot + 1].transpose(1, 2), beta=keep, alpha=scale)
+            a = torch.bmm(torch.softmax(scores, -1), values[:, : slot + 1])
+            x = self._after_attention(layer, index, a.view(rows, e.heads * e.head_width), x, spans)
+        self.length += 1
+        return e.head(_normed(x, e.final_norm, e))
+
+    def _after_attention(
+        self, layer: Layer, index: int, a: torch.Tensor, x: torch.Tensor, spans: list[Span]
+    ) -> torch.Tensor:
+        inner = self.engine.inner
+        x = layer.out(a).add_(x)
+        _adapt(spans, index, "out", a, x)
+        h = _normed(x, layer.mlp_norm, self.engine)
+        gate_up = layer.gate_up(h)
+        _adapt(spans, index, "gate_up", h, gate_up)
+        activated = F.silu(gate_up[:, :inner]).mul_(gate_up[:, inner:])
+        x = layer.down(activated).add_(x)
+        _adapt(spans, index, "down", activated, x)
+        return x
+
+    @torch.inference_mode()
+    def keep(self, rows: torch.Tensor) -> None:
+        self.select(rows)
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Rows in this order, repeated or dropped; only the filled part of the cache is copied."""
+        self.adapters = [self.adapters[row] for row in rows.tolist()]
+        self.pads = self.pads[rows]
+        old, self.cache = self.cache, self._new_cache(len(rows))
+        self.cache[:, :, :, :, : self.length] = old[:, :, :, :, : self.length][:, :, rows]
+        self._settle()
+
+
+def _normed(x: torch.Tensor, weight: torch.Tensor, engine: FastLlama) -> torch.Tensor:
+    square = torch.linalg.vecdot(x, x)
+    return (x * torch.rsqrt_(square.mul_(1 / engine.width).add_(engine.epsilon)).unsqueeze_(-1)).mul_(weight)
+
+
+def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
+    """Rotary embedding in place; ``sin`` carries the sign of the swapped halves."""
+    swapped = x.roll(x.shape[-1] // 2, -1)
+    x.mul_(cos).addcmul_(swapped, sin)
+
+
+def _adapt(spans: list[Span], index: int, name: str, x: torch.Tensor, out: torch.Tensor) -> None:
+    for span in spans:
+        term = span.terms[index].get(name)
+        if term is not None:
+            term.add(x[span.start : span.stop], out[span.start : span.stop])
