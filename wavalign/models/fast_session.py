@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _TOKENS_AT_ONCE = 256
 """Prompts are read in groups of about so many tokens, whose activations stay in the processor's cache."""
 
+_MANY_HEADS = 32
+
 
 @dataclass
 class Layer:
@@ -82,7 +84,6 @@ class FastSession:
             hidden = torch.arange(self.slots) < self.pads[:, None]
             mask = torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
             self.mask = mask.repeat_interleave(self.engine.kv_heads, dim=0)[:, None]  # (B * kv heads, 1, slots)
-        self.nothing = torch.zeros(())
         # For each layer: where a step's keys and values go, and both as bmm reads them.
         self.views = [
             (layer.permute(1, 0, 2, 3, 4), layer[0].flatten(0, 1), layer[1].flatten(0, 1)) for layer in self.cache
@@ -148,11 +149,11 @@ class FastSession:
         rows, slot = len(tokens), self.length
         if self.mask is None:
             cos, sin = e.cos[slot], e.sin[slot]
-            mask, keep = self.nothing, 0
+            mask = None
         else:
             positions = slot - self.pads
             cos, sin = e.cos[positions][:, None], e.sin[positions][:, None]
-            mask, keep = self.mask[:, :, : slot + 1], 1
+            mask = self.mask[:, :, : slot + 1]
         turned, spans = e.heads + e.kv_heads, self.spans
         queries = (rows * e.kv_heads, e.heads // e.kv_heads, e.head_width)
         scale = 1 / math.sqrt(e.head_width)
@@ -166,8 +167,7 @@ class FastSession:
             into, keys, values = self.views[index]
             into[:, :, :, slot] = qkv[:, e.heads :].view(rows, 2, e.kv_heads, e.head_width)
             q = qkv[:, : e.heads].reshape(queries)
-            scores = torch.baddbmm(mask, q, keys[:, : slot + 1].transpose(1, 2), beta=keep, alpha=scale)
-            a = torch.bmm(torch.softmax(scores, -1), values[:, : slot + 1])
+            a = _attended(q, keys[:, : slot + 1], values[:, : slot + 1], mask, scale)
             x = self._after_attention(layer, index, a.view(rows, e.heads * e.head_width), x, spans)
         self.length += 1
         return e.head(_normed(x, e.final_norm, e))
@@ -202,6 +202,21 @@ class FastSession:
 def _normed(x: torch.Tensor, weight: torch.Tensor, engine: FastLlama) -> torch.Tensor:
     square = torch.linalg.vecdot(x, x)
     return (x * torch.rsqrt_(square.mul_(1 / engine.width).add_(engine.epsilon)).unsqueeze_(-1)).mul_(weight)
+
+
+def _attended(
+    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, scale: float
+) -> torch.Tensor:
+    """One query position: q (n, g, d), keys and values (n, t, d), mask (n, 1, t) added; gives (n, g, d)."""
+    beta = 0 if mask is None else 1
+    if q.shape[1] > 1 or len(q) < _MANY_HEADS:
+        mask = q.new_zeros(()) if mask is None else mask
+        scores = torch.baddbmm(mask, q, keys.transpose(1, 2), beta=beta, alpha=scale)
+        return torch.bmm(torch.softmax(scores, -1), values)
+    # The caches no longer fit the processor's: these two read memory faster than bmm's matrix-vector products.
+    mask = q.new_zeros(()) if mask is None else mask.transpose(1, 2)
+    scores = torch.baddbmm(mask, keys, q.transpose(1, 2), beta=beta, alpha=scale)
+    return (values * torch.softmax(scores, 1)).sum(1, keepdim=True)
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
