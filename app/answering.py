@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from app.conversation import Answer, Asked, Conversation, Exchange, Figures
@@ -77,11 +77,10 @@ class Live:
 
 @dataclass
 class Answering:
-    """Answers one turn of a conversation. ``step_lock`` is held for every step of a model that others use too."""
+    """Answers one turn of a conversation; several may run on one model at once."""
 
     model: SpokenDialogueModel
     senses: Senses
-    step_lock: threading.Lock = field(default_factory=threading.Lock)
     clock: Callable[[], float] = time.perf_counter
 
     def run(
@@ -119,8 +118,7 @@ class Answering:
             try:
                 while True:
                     try:
-                        with self.step_lock:
-                            chunks = next(stream)
+                        chunks = next(stream)
                     except StopIteration as end:
                         replies: list[Reply] = end.value
                         break

@@ -30,7 +30,6 @@ class Services:
         self.stops = Stops()
         self._loading = threading.Lock()
         self._models: dict[tuple[str, ...], SpokenDialogueModel] = {}
-        self._step_lock = threading.Lock()
 
     @cached_property
     def registry(self) -> Registry:
@@ -61,10 +60,10 @@ class Services:
         with self._loading:
             if key not in self._models:
                 self._models[key] = self.registry.load(list(key))
-            return Answering(self._models[key], self.senses, self._step_lock)
+            return Answering(self._models[key], self.senses)
 
     def preload(self, told: Callable[[str], None] = lambda sentence: None) -> threading.Thread:
-        """Loads the default checkpoint and the senses in the background, so that the first reply comes at once."""
+        """Loads the default checkpoints and the senses in the background, so that the first reply comes at once."""
 
         def load() -> None:
             from wavalign.models.protocol import CheckpointError
@@ -72,7 +71,7 @@ class Services:
             try:
                 names = self.names()
                 if names:
-                    self.answering(names[:1])
+                    self.answering(names[:2])
                 self.senses.load()
             except CheckpointError as error:
                 told(str(error))

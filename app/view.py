@@ -30,7 +30,11 @@ def stage(
     error: str | None = None,
     autoplay: bool = True,
 ) -> Json:
-    """The whole stage. ``key`` names the conversation: a new one clears the page. ``live`` comes last."""
+    """The whole stage. ``key`` names the conversation: a new one clears the page. ``live`` comes last.
+
+    Answers stand under their side's name and not in a list: Gradio sends only what changed between two values of a
+    generator, and its patch of a list inside a list is wrong when that list loses two entries (6.31).
+    """
     sides = [{"id": side, "name": name} for side, name in zip(SIDES, conversation.checkpoints, strict=False)]
     exchanges = [_exchange(number, each, sides) for number, each in enumerate(conversation.exchanges)]
     if live is not None:
@@ -81,10 +85,10 @@ def written(text: str, end: str) -> str:
 
 
 def _exchange(number: int, exchange: Exchange, sides: list[Json]) -> Json:
-    answers = [
-        _answer(answer, {**side, "name": answer.checkpoint})
+    answers = {
+        side["id"]: _answer(answer, {**side, "name": answer.checkpoint})
         for answer, side in zip(exchange.answers, sides, strict=False)
-    ]
+    }
     return {
         "id": _id(number, exchange.asked),
         "live": False,
@@ -94,7 +98,7 @@ def _exchange(number: int, exchange: Exchange, sides: list[Json]) -> Json:
 
 
 def _live(number: int, live: Live, sides: list[Json]) -> Json:
-    answers = [_live_answer(each, side) for each, side in zip(live.sides, sides, strict=True)]
+    answers = {side["id"]: _live_answer(each, side) for each, side in zip(live.sides, sides, strict=True)}
     return {"id": _id(number, live.asked), "live": True, "asked": _asked(live.asked, True), "answers": answers}
 
 

@@ -105,7 +105,6 @@ function exchangeView(data, sides) {
   const node = make("section", "exchange");
   const asked = askedView();
   const grid = make("div", "answers");
-  grid.dataset.sides = data.answers.length;
   node.append(asked.node, grid);
   const view = {
     node,
@@ -126,13 +125,19 @@ function exchangeView(data, sides) {
     },
     update(data) {
       asked.update(data.asked);
-      while (view.answers.length < data.answers.length) {
-        const answer = answerView(data.answers[view.answers.length].side, view);
+      const answers = Object.values(data.answers);
+      while (view.answers.length > answers.length) {
+        const gone = view.answers.pop();
+        gone.player.stop();
+        gone.node.remove();
+      }
+      while (view.answers.length < answers.length) {
+        const answer = answerView(answers[view.answers.length].side, view);
         view.answers.push(answer);
         grid.append(answer.node);
-        grid.dataset.sides = view.answers.length;
       }
-      data.answers.forEach((answer, index) => view.answers[index].update(answer));
+      grid.dataset.sides = answers.length;
+      answers.forEach((answer, index) => view.answers[index].update(answer));
       // Replies are made together but heard one after the other: A first, then B.
       const before = view.answers[view.wanted - 1];
       if (view.playing && (!before || before.player.ended)) view.playNext();

@@ -24,7 +24,7 @@ FLAGS = (
     "--disable-dev-shm-usage",
 )
 #: Not the page's: what Chromium says about itself and about files that Gradio asks for and lives without.
-HARMLESS = ("favicon", "manifest.json", "AudioContext was not allowed", "[DOM]", "Autofocus")
+HARMLESS = ("favicon", "manifest.json", "AudioContext was not allowed", "[DOM]", "Autofocus", "Waveform load error")
 
 
 @pytest.fixture(scope="session")

@@ -72,8 +72,8 @@ def test_both_sides_answer_a_typed_question_aloud(page):
         assert audible(samples, rate)
         figures = page.locator(f".answer.side-{side} .figure dt").all_inner_texts()
         assert figures[:2] == ["First audio", "Speed"]
-    assert page.locator("#plot-a .js-plotly-plot").is_visible()
-    assert page.locator("#plot-b .js-plotly-plot").is_visible()
+    page.locator("#plot-a .js-plotly-plot").wait_for()
+    page.locator("#plot-b .js-plotly-plot").wait_for()
 
 
 def test_sound_begins_before_the_reply_is_whole_and_plays_on_its_own(page):
