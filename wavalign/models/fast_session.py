@@ -91,6 +91,8 @@ class FastSession:
 
     def read(self, ids: torch.Tensor) -> torch.Tensor:
         """The prompts (P, L), left-padded, into the cache; returns the logits (P, V) after them."""
+        if self.mask is not None:  # slots under pads are masked, but what is not a number would pass through
+            self.cache[:, :, :, :, : self.length] = 0
         size = max(1, _TOKENS_AT_ONCE // ids.shape[1])
         last = [self._read_rows(ids, start, min(start + size, len(ids))) for start in range(0, len(ids), size)]
         return self.engine.head(_normed(torch.cat(last), self.engine.final_norm, self.engine))

@@ -1,0 +1,26 @@
+"""Tiny random-weight checkpoints, made once a session: a base, two adapters, their codec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+from wavalign.models.interleaved import InterleavedModel
+from wavalign.models.registry import Registry
+
+
+@pytest.fixture(scope="session")
+def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("assets")
+    base = tiny.make_tiny_checkpoint(folder / "tiny-base")
+    tiny.make_tiny_adapter(folder / "tiny-tuned", base, seed=1)
+    tiny.make_tiny_adapter(folder / "tiny-other", base, seed=2, rank=2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(assets: Path) -> InterleavedModel:
+    """Base and both adapters over one set of base weights."""
+    return Registry(assets).load(["tiny-base", "tiny-tuned", "tiny-other"])
