@@ -99,7 +99,7 @@ def test_a_truncated_codec_is_refused(assets: Path, tmp_path: Path) -> None:
     shutil.copytree(assets / "tiny-codec", tmp_path / "tiny-codec")
     shutil.copytree(assets / "tiny-base", tmp_path / "mine")
     truncate(tmp_path / "tiny-codec" / "model.safetensors")
-    with pytest.raises(CheckpointError, match="codec in .* cannot be loaded"):
+    with pytest.raises(CheckpointError, match=r"codec in .* cannot be loaded"):
         Registry(tmp_path).load(["mine"])
 
 
