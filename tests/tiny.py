@@ -96,7 +96,7 @@ def make_model(vocabulary: int, architecture: str = "llama", context: int = 512,
 def make_tiny_codec(folder: Path) -> Path:
     """The embedded codec's class with 64 codes and random weights."""
     torch.manual_seed(1)
-    codec = FsqWorldCodec(levels=LEVELS, encoder_channels=16, encoder_blocks=1, decoder_channels=16)
+    codec = FsqWorldCodec(levels=LEVELS, encoder_channels=16, encoder_blocks=1, decoder_channels=16, reader_channels=16)
     clock = np.arange(16_000) / 16_000
     vowel = 0.1 * sum(np.sin(2 * np.pi * 120 * harmonic * clock) / harmonic for harmonic in range(1, 20))
     features = world.analyse(vowel.astype(np.float32))[20:-20]

@@ -25,7 +25,8 @@ CTC_PER_TOKEN = 2
 
 #: WORLD's synthesis of the last frames still changes when more frames follow.
 UNSETTLED_FRAMES = 6
-LOOK_AHEADS: list[int | None] = [1, 1, 1, 0]
+#: Tokens that each decoder block looks ahead; further blocks look at none.
+LOOK_AHEADS: list[int | None] = [1, 1, 1]
 
 
 class FsqWorldCodec(nn.Module, PyTorchModelHubMixin):
@@ -37,7 +38,9 @@ class FsqWorldCodec(nn.Module, PyTorchModelHubMixin):
         levels: tuple[int, ...] = (8, 8, 8, 5),
         encoder_channels: int = 224,
         encoder_blocks: int = 6,
-        decoder_channels: int = 192,
+        decoder_channels: int = 256,
+        decoder_blocks: int = 6,
+        reader_channels: int = 192,
     ) -> None:
         super().__init__()
         self.codec_type = codec_type
@@ -51,17 +54,18 @@ class FsqWorldCodec(nn.Module, PyTorchModelHubMixin):
         self.register_buffer("mel_std", torch.ones(MELS))
         self.register_buffer("world_mean", torch.zeros(world.FEATURES))
         self.register_buffer("world_std", torch.ones(world.FEATURES))
-        c, d = encoder_channels, decoder_channels
+        c, d, r = encoder_channels, decoder_channels, reader_channels
+        look_aheads = [*LOOK_AHEADS, *([0] * decoder_blocks)][:decoder_blocks]
         self.enter = nn.Linear(2 * FRAMES_PER_TOKEN * MELS, c)
         self.encoder = ConvNeXtStack(c, int(2.5 * c), [None] * encoder_blocks)
         self.to_code = nn.Linear(c, len(levels))
         self.from_code = nn.Sequential(nn.Linear(len(levels), d), nn.GELU(), nn.Linear(d, d))
-        self.decoder = ConvNeXtStack(d, int(2.5 * d), LOOK_AHEADS)
+        self.decoder = ConvNeXtStack(d, int(2.5 * d), look_aheads)
         self.to_world = nn.Linear(d, FRAMES_PER_TOKEN * world.FEATURES)
         self.to_mel = nn.Linear(d, FRAMES_PER_TOKEN * MELS)
-        self.ctc_enter = nn.Sequential(nn.Linear(len(levels), d), nn.GELU(), nn.Linear(d, d))
-        self.ctc = ConvNeXtStack(d, int(2.5 * d), [None] * 3)
-        self.to_letters = nn.Linear(d, CTC_PER_TOKEN * CTC_CLASSES)
+        self.ctc_enter = nn.Sequential(nn.Linear(len(levels), r), nn.GELU(), nn.Linear(r, r))
+        self.ctc = ConvNeXtStack(r, int(2.5 * r), [None] * 3)
+        self.to_letters = nn.Linear(r, CTC_PER_TOKEN * CTC_CLASSES)
 
     def quantise(self, z: torch.Tensor) -> torch.Tensor:
         """(..., levels) real to the nearest grid point, in [-1, 1]; gradients pass straight through."""
