@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -59,7 +62,8 @@ class Services:
         key = self._key(names)
         with self._loading:
             if key not in self._models:
-                self._models[key] = self.registry.load(list(key))
+                with _hushed():
+                    self._models[key] = self.registry.load(list(key))
             return Answering(self._models[key], self.senses)
 
     def preload(self, told: Callable[[str], None] = lambda sentence: None) -> threading.Thread:
@@ -72,7 +76,8 @@ class Services:
                 names = self.names()
                 if names:
                     self.answering(names[:2])
-                self.senses.load()
+                with _hushed():
+                    self.senses.load()
             except CheckpointError as error:
                 told(str(error))
 
@@ -127,3 +132,14 @@ class Stops:
             event = self._events.pop(visitor, None)
         if event is not None:
             event.set()
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Without what libraries print while they load: the terminal keeps the one line with the address."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -21,10 +21,28 @@ NO_SPEECH = "This reply has no speech."
 Json = dict[str, Any]
 
 
+class Outgoing:
+    """The speech of one exchange under way, as it goes to the page: every update adds at most one piece a side."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[int, list[str]] = {}
+        self._taken: dict[int, int] = {}
+
+    def pieces(self, side: int, audio: tuple[Waveform, ...]) -> list[str]:
+        """All pieces so far, 16-bit PCM in base64; what came since the last call is one new piece."""
+        new = audio[self._taken.get(side, 0) :]
+        self._taken[side] = len(audio)
+        pieces = self._pieces.setdefault(side, [])
+        if new:
+            pieces.append(pcm16(np.concatenate([each.samples for each in new])))
+        return pieces.copy()
+
+
 def stage(
     key: str,
     conversation: Conversation,
     live: Live | None = None,
+    outgoing: Outgoing | None = None,
     *,
     status: str | None = None,
     error: str | None = None,
@@ -38,7 +56,7 @@ def stage(
     sides = [{"id": side, "name": name} for side, name in zip(SIDES, conversation.checkpoints, strict=False)]
     exchanges = [_exchange(number, each, sides) for number, each in enumerate(conversation.exchanges)]
     if live is not None:
-        exchanges.append(_live(len(exchanges), live, sides))
+        exchanges.append(_live(len(exchanges), live, outgoing or Outgoing(), sides))
     state = "live" if live is not None or status else "ready" if exchanges else "empty"
     return {
         "conversation": key,
@@ -58,9 +76,9 @@ def peaks(waveform: Waveform) -> list[float]:
     return [round(float(samples[at : at + step].max()), 3) for at in range(0, len(samples), step)]
 
 
-def pcm16(waveform: Waveform) -> str:
-    """Samples as little-endian 16-bit integers in base64."""
-    return base64.b64encode((np.clip(waveform.samples, -1, 1) * 32767).astype("<i2").tobytes()).decode("ascii")
+def pcm16(samples: np.ndarray) -> str:
+    """Samples in -1..1 as little-endian 16-bit integers in base64."""
+    return base64.b64encode((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()).decode("ascii")
 
 
 def figure_rows(figures: Figures) -> list[tuple[str, str, str]]:
@@ -97,8 +115,11 @@ def _exchange(number: int, exchange: Exchange, sides: list[Json]) -> Json:
     }
 
 
-def _live(number: int, live: Live, sides: list[Json]) -> Json:
-    answers = {side["id"]: _live_answer(each, side) for each, side in zip(live.sides, sides, strict=True)}
+def _live(number: int, live: Live, outgoing: Outgoing, sides: list[Json]) -> Json:
+    answers = {
+        side["id"]: _live_answer(each, outgoing.pieces(index, each.audio), side)
+        for index, (each, side) in enumerate(zip(live.sides, sides, strict=True))
+    }
     return {"id": _id(number, live.asked), "live": True, "asked": _asked(live.asked, True), "answers": answers}
 
 
@@ -136,12 +157,12 @@ def _answer(answer: Answer, side: Json) -> Json:
     }
 
 
-def _live_answer(live: LiveSide, side: Json) -> Json:
+def _live_answer(live: LiveSide, pieces: list[str], side: Json) -> Json:
     return {
         "side": side,
         "state": "live",
         "text": written(live.text, ""),
-        "chunks": [pcm16(each) for each in live.audio],
+        "chunks": pieces,
         "rate": live.audio[0].sample_rate if live.audio else None,
     }
 

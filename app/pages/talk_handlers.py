@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
@@ -36,6 +37,8 @@ EXPECTED = (
     AudioError,
     DeliveryError,
 )
+
+UPDATE_SECONDS = 0.25
 
 Updates = dict[Any, Any]
 
@@ -103,6 +106,25 @@ class Wish:
             seed=seed,
         )
         return cls(sampling, bool(autoplay))
+
+
+class Pace:
+    """When an exchange under way is sent to the page: at its first sound, then a few times a second.
+
+    Every update costs the page more than a step costs the model.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last = float("-inf")
+        self._sounding = 0
+
+    def is_due(self, live: Live) -> bool:
+        sounding = sum(bool(side.audio) for side in live.sides)
+        if sounding == self._sounding and not live.measuring and self._clock() - self._last < UPDATE_SECONDS:
+            return False
+        self._sounding, self._last = sounding, self._clock()
+        return True
 
 
 @dataclass(frozen=True)
@@ -262,6 +284,7 @@ class Handlers:
         }
         answering = self.services.answering(chosen)
         run = answering.run(session.conversation, asked, wish.sampling, stop, even_if_outside=again)
+        outgoing, pace = view.Outgoing(), Pace()
         try:
             while True:
                 try:
@@ -269,14 +292,17 @@ class Handlers:
                 except StopIteration as end:
                     exchange: Exchange = end.value
                     break
-                yield {widgets.stage: self._stage(session, live, autoplay=wish.autoplay)}
+                if pace.is_due(live):
+                    yield {widgets.stage: self._stage(session, live, outgoing, autoplay=wish.autoplay)}
         finally:
             run.close()
         if not self.services.stops.is_current(request.session_hash, stop):
             return
         session = self._kept(session, exchange)
-        yield {**self._idle(session), widgets.stage: self._stage(session, autoplay=wish.autoplay)}
-        yield self._afterwards(session)
+        # The page may take several updates at once and then keeps only the last: each says all that matters.
+        settled = {**self._idle(session), widgets.stage: self._stage(session, autoplay=wish.autoplay)}
+        yield settled
+        yield {**settled, **self._afterwards(session)}
 
     def _kept(self, session: Session, exchange: Exchange) -> Session:
         """The session with a finished exchange whose audio the page can fetch."""
