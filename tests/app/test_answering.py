@@ -1,0 +1,146 @@
+"""One exchange with real, tiny, untrained checkpoints."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from app.answering import OUTSIDE_SPOKEN, OUTSIDE_TYPED, UNHEARD, Answering, Heard
+from app.conversation import Asked, Conversation, Figures
+from app.services import Services, Stops
+from app.settings import Settings, SettingsError
+from tests.app.assets import make_tiny_assets
+from wavalign.audio import Waveform
+from wavalign.dialogue import Turn
+from wavalign.models.protocol import CheckpointError, Sampling
+
+NAMES = ("closedtalk-base", "closedtalk-tuned")
+SHORT = Sampling(max_tokens=60, max_seconds=2, seed=3)
+HOT = Asked(Turn("user", text="what is the opposite of hot"))
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory) -> Services:
+    folder = tmp_path_factory.mktemp("app")
+    return Services(Settings(folder / "home", make_tiny_assets(folder / "assets")))
+
+
+def hum(seconds: float = 0.5) -> Waveform:
+    clock = np.arange(int(16_000 * seconds)) / 16_000
+    return Waveform(0.2 * np.sin(2 * np.pi * 150 * clock), 16_000)
+
+
+class Hearing:
+    """Hears what it is told to, and knows only sums."""
+
+    def __init__(self, heard: Heard | None = None) -> None:
+        self.heard = heard
+
+    def hear(self, waveform):
+        return self.heard
+
+    def knows(self, text, history):
+        return "plus" in text
+
+    def gauge(self, reply):
+        return Figures(), None
+
+
+def run(answering: Answering, asked: Asked = HOT, names=NAMES, stop=None, **how):
+    """All that was yielded, and the exchange."""
+    steps = []
+    generator = answering.run(Conversation(names), asked, SHORT, stop or threading.Event(), **how)
+    while True:
+        try:
+            steps.append(next(generator))
+        except StopIteration as end:
+            return steps, end.value
+
+
+def test_both_sides_stream_and_are_measured(services):
+    steps, exchange = run(services.answering(NAMES))
+    assert [answer.checkpoint for answer in exchange.answers] == list(NAMES)
+    for side, answer in enumerate(exchange.answers):
+        streamed = np.concatenate([each.samples for each in steps[-1].sides[side].audio])
+        np.testing.assert_allclose(streamed, answer.reply.waveform.samples, atol=1e-6)
+        assert steps[-1].sides[side].text.strip() == answer.reply.text.strip()
+        assert answer.figures.first_audio_seconds > 0
+        assert answer.figures.real_time_factor > 0
+    assert steps[-1].measuring
+    assert exchange.sampling["seed"] == 3
+
+
+def test_a_checkpoint_beside_itself_says_something_else(services):
+    _, exchange = run(services.answering(NAMES[:1]), names=(NAMES[0], NAMES[0]))
+    assert exchange.answers[0].reply.tokens != exchange.answers[1].reply.tokens
+
+
+def test_a_typed_turn_outside_the_world_is_not_asked_unless_insisted_on(services):
+    model = services.answering(NAMES).model
+    steps, exchange = run(Answering(model, Hearing()))
+    assert (steps, exchange.answers, exchange.asked.note) == ([], (), OUTSIDE_TYPED)
+    _, exchange = run(Answering(model, Hearing()), even_if_outside=True)
+    assert len(exchange.answers) == 2
+    assert exchange.asked.note is None
+
+
+@pytest.mark.parametrize(
+    ("heard", "note"),
+    [
+        (Heard("one plus one", 0.9), None),
+        (Heard("the weather", 0.9), OUTSIDE_SPOKEN),
+        (Heard("one plus one", 0.1), UNHEARD),
+        (Heard("", 0.0), UNHEARD),
+        (None, None),
+    ],
+)
+def test_a_spoken_turn_is_answered_with_a_note_when_it_seems_outside(services, heard, note):
+    _, exchange = run(Answering(services.answering(NAMES).model, Hearing(heard)), Asked(Turn("user", speech=hum())))
+    assert exchange.asked.note == note
+    assert len(exchange.answers) == 2
+
+
+def test_stopping_ends_the_reply_and_keeps_what_was_said(services):
+    stop = threading.Event()
+    generator = services.answering(NAMES).run(Conversation(NAMES), HOT, Sampling(seed=3), stop)
+    for step in generator:
+        if any(side.audio for side in step.sides):
+            break
+    stop.set()
+    with pytest.raises(StopIteration) as end:
+        while True:
+            next(generator)
+    assert all(answer.stopped or answer.reply.finished for answer in end.value.value.answers)
+    assert end.value.value.answers[0].reply.waveform.seconds < 10
+
+
+def test_an_unusable_checkpoint_is_one_sentence(services):
+    with pytest.raises(CheckpointError, match="nowhere"):
+        services.answering(("nowhere",))
+
+
+def test_loading_is_done_once(services):
+    assert services.answering(NAMES).model is services.answering(NAMES[::-1]).model
+    assert services.is_loaded(NAMES)
+    assert services.names()[0] == "closedtalk-base"
+
+
+def test_a_new_request_stops_the_visitor_s_last_one_and_nobody_else_s():
+    stops = Stops()
+    mine, theirs = stops.begin("me"), stops.begin("them")
+    newer = stops.begin("me")
+    assert (mine.is_set(), theirs.is_set(), newer.is_set()) == (True, False, False)
+    assert (stops.is_current("me", mine), stops.is_current("me", newer)) == (False, True)
+    stops.stop("me")
+    assert newer.is_set()
+    assert stops.is_current("me", newer)
+    stops.forget("them")
+    assert theirs.is_set()
+    assert not stops.is_current("them", theirs)
+
+
+def test_a_port_that_is_none_is_named():
+    with pytest.raises(SettingsError, match="WAVALIGN_PORT"):
+        Settings.from_environment({"WAVALIGN_PORT": "many"})
