@@ -71,6 +71,13 @@ class FastLlama:
     def device(self) -> torch.device:
         return torch.device("cpu")
 
+    @property
+    def bytes_read(self) -> int:
+        """What one step reads of the packed weights, whatever the number of rows."""
+        self._pack()
+        parts = [part for layer in self.layers for part in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+        return sum(part.bytes_read for part in [*parts, self.head])
+
     def _pack(self) -> None:
         """Packs the weights, again only when they have changed."""
         blocks = self.network.model.layers

@@ -95,7 +95,7 @@ class FastSession:
             self.cache[:, :, :, :, : self.length] = 0
         size = max(1, _TOKENS_AT_ONCE // ids.shape[1])
         last = [self._read_rows(ids, start, min(start + size, len(ids))) for start in range(0, len(ids), size)]
-        return self.engine.head(_normed(torch.cat(last), self.engine.final_norm, self.engine))
+        return self.engine.head.multiply(_normed(torch.cat(last), self.engine.final_norm, self.engine))
 
     def _read_rows(self, ids: torch.Tensor, start: int, stop: int) -> torch.Tensor:
         """Rows ``start`` to ``stop`` of the prompts; returns their last hidden states."""
@@ -124,7 +124,7 @@ class FastSession:
         x = F.embedding(ids, e.embedding).view(rows * length, e.width)
         for index, layer in enumerate(self.layers):
             h = _normed(x, layer.attention_norm, e)
-            qkv = layer.qkv(h)
+            qkv = layer.qkv.multiply(h)
             _adapt(wide, index, "qkv", h, qkv)
             qkv = qkv.view(rows, length, turned + e.kv_heads, e.head_width)
             _rotate(qkv[:, :, :turned], cos, sin)
@@ -162,7 +162,7 @@ class FastSession:
         x = F.embedding(tokens, e.embedding)
         for index, layer in enumerate(self.layers):
             h = _normed(x, layer.attention_norm, e)
-            qkv = layer.qkv(h)
+            qkv = layer.qkv.multiply(h)
             _adapt(spans, index, "qkv", h, qkv)
             qkv = qkv.view(rows, turned + e.kv_heads, e.head_width)
             _rotate(qkv[:, :turned], cos, sin)
@@ -172,19 +172,19 @@ class FastSession:
             a = _attended(q, keys[:, : slot + 1], values[:, : slot + 1], mask, scale)
             x = self._after_attention(layer, index, a.view(rows, e.heads * e.head_width), x, spans)
         self.length += 1
-        return e.head(_normed(x, e.final_norm, e))
+        return e.head.multiply(_normed(x, e.final_norm, e))
 
     def _after_attention(
         self, layer: Layer, index: int, a: torch.Tensor, x: torch.Tensor, spans: list[Span]
     ) -> torch.Tensor:
         inner = self.engine.inner
-        x = layer.out(a).add_(x)
+        x = layer.out.multiply(a).add_(x)
         _adapt(spans, index, "out", a, x)
         h = _normed(x, layer.mlp_norm, self.engine)
-        gate_up = layer.gate_up(h)
+        gate_up = layer.gate_up.multiply(h)
         _adapt(spans, index, "gate_up", h, gate_up)
         activated = F.silu(gate_up[:, :inner]).mul_(gate_up[:, inner:])
-        x = layer.down(activated).add_(x)
+        x = layer.down.multiply(activated).add_(x)
         _adapt(spans, index, "down", activated, x)
         return x
 

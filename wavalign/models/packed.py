@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-Linear = Callable[[torch.Tensor], torch.Tensor]
-"""x (n, in) to a fresh (n, out)."""
-
 _PACK_FOR_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Linear:
+    """x (n, in) to a fresh (n, out). ``bytes_read`` is what one product reads of the weights."""
+
+    multiply: Callable[[torch.Tensor], torch.Tensor]
+    bytes_read: int
 
 
 def pack(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
@@ -18,15 +24,15 @@ def pack(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
     weight = weight.detach().contiguous()
     bias = None if bias is None else bias.detach().clone()
     if _reads_halves() and torch.equal(weight.half().float(), weight):
-        packed = torch.ops.quantized.linear_prepack_fp16(weight, bias)
+        halves = torch.ops.quantized.linear_prepack_fp16(weight, bias)
         multiply = torch.ops.quantized.linear_dynamic_fp16.default
-        return lambda x: multiply(x, packed)
+        return Linear(lambda x: multiply(x, halves), 2 * weight.numel())
     if torch.backends.mkldnn.is_available():
         blocked = torch.ops.mkldnn._reorder_linear_weight(weight, _PACK_FOR_ROWS)
         pointwise = torch.ops.mkldnn._linear_pointwise.default
-        return lambda x: pointwise(x, blocked, bias, "none", [], "")
+        return Linear(lambda x: pointwise(x, blocked, bias, "none", [], ""), 4 * weight.numel())
     kept = weight.clone()
-    return lambda x: F.linear(x, kept, bias)
+    return Linear(lambda x: F.linear(x, kept, bias), 4 * weight.numel())
 
 
 def _reads_halves() -> bool:

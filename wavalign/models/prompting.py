@@ -72,6 +72,11 @@ class Prompter:
                 self._codes.popitem(last=False)
         return codes
 
+    def forget(self) -> None:
+        """Forgets the codes of recent recordings."""
+        with self._lock:
+            self._codes.clear()
+
     def text_ids(self, text: str) -> list[int]:
         """Ids of words; special and speech tokens spelled out in a text do not become such tokens."""
         function = TYPED_TEXT.get(self.tokens.description.family)
