@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import secrets
 import zipfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -51,7 +52,8 @@ class Answer:
 class Asked:
     """The user's turn with what was made of it: what the recogniser heard and a kind word when it is outside.
 
-    ``typed`` is the text as it was typed; ``turn.text`` may be the same in words that the model knows.
+    ``typed`` is the text as it was typed; ``turn.text`` may be the same in words that the model knows. ``key`` tells
+    one asking from the next of the same question.
     """
 
     turn: Turn
@@ -59,6 +61,7 @@ class Asked:
     heard: str | None = None
     note: str | None = None
     audio: Path | None = None
+    key: str = field(default_factory=lambda: secrets.token_hex(4))
 
     @property
     def words(self) -> str:
@@ -110,7 +113,8 @@ class Conversation:
         """
         if not self.exchanges:
             raise ConversationError("There is no reply to make again yet. Ask something first.")
-        return replace(self, exchanges=self.exchanges[:-1]), self.exchanges[-1].asked
+        asked = replace(self.exchanges[-1].asked, note=None, key=secrets.token_hex(4))
+        return replace(self, exchanges=self.exchanges[:-1]), asked
 
     def cleared(self, checkpoints: tuple[str, ...] | None = None) -> Conversation:
         return Conversation(checkpoints or self.checkpoints)

@@ -118,27 +118,24 @@ def _exchange(number: int, exchange: Exchange, sides: list[Json]) -> Json:
 def _live(number: int, live: Live, outgoing: Outgoing, sides: list[Json]) -> Json:
     answers = {
         side["id"]: _live_answer(each, outgoing.pieces(index, each.audio), side)
-        for index, (each, side) in enumerate(zip(live.sides, sides, strict=True))
+        for index, (each, side) in enumerate(zip(live.sides, sides, strict=False))
     }
     return {"id": _id(number, live.asked), "live": True, "asked": _asked(live.asked, True), "answers": answers}
 
 
 def _id(number: int, asked: Asked) -> str:
-    return f"{number}-{id(asked.turn):x}"
+    return f"{number}-{asked.key}"
 
 
 def _asked(asked: Asked, live: bool) -> Json:
     spoken = asked.turn.speech
-    if asked.turn.text is not None:
+    if spoken is None:
         words = asked.words
+    elif asked.heard:
+        words = f"Heard: “{written(asked.heard, '')}”"
     else:
-        words = f"“{in_sentence_case(asked.heard)}”" if asked.heard else "No words heard." if asked.note else "…"
-    return {
-        "words": words,
-        "sure": spoken is None or bool(asked.heard),
-        "note": asked.note,
-        **_audio(spoken, asked.audio),
-    }
+        words = "Heard: no clear words" if asked.heard is not None else "Listening …" if live else ""
+    return {"words": words, "spoken": spoken is not None, "note": asked.note, **_audio(spoken, asked.audio)}
 
 
 def _answer(answer: Answer, side: Json) -> Json:

@@ -191,7 +191,7 @@ class Handlers:
             yield self._told(session, str(error))
             return
         before = replace(session, conversation=conversation)
-        yield from self._ask(before, left, right, lambda: replace(asked, note=None), settings, request, again=True)
+        yield from self._ask(before, left, right, lambda: asked, settings, request, again=True)
 
     def stop(self, request: gr.Request) -> None:
         self.services.stops.stop(request.session_hash)
