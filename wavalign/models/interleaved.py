@@ -5,8 +5,10 @@ Everything a family needs is in its description (``interleaved.json``); this cla
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -129,30 +131,34 @@ class InterleavedModel:
         """
         base = self.base
         rows = [self._row(request) for request in requests]
-        builders = [ReplyBuilder(base.tokens, base.tokenizer, base.codec) for _ in requests]
-        replies: list[Reply | None] = [None] * len(rows)
-        with closing(decode(base.engine, base.grammar, rows, stop=stop)) as steps:
-            while True:
-                try:
-                    step: Step = next(steps)
-                except StopIteration as end:
-                    completions: list[Completion] = end.value
-                    break
-                chunks: list[ReplyChunk | None] = [None] * len(rows)
-                for row, token in zip(step.rows, step.tokens, strict=True):
-                    chunks[row] = builders[row].add(token)
-                    if token == base.tokens.turn_end:
-                        last, replies[row] = builders[row].finish(True)
-                        chunks[row] = last
+        decoders = ThreadPoolExecutor(max_workers=min(len(rows) or 1, os.cpu_count() or 1), thread_name_prefix="codec")
+        builders = [ReplyBuilder(base.tokens, base.tokenizer, base.codec, decoders) for _ in requests]
+        try:
+            with closing(decode(base.engine, base.grammar, rows, stop=stop)) as steps:
+                while True:
+                    try:
+                        step: Step = next(steps)
+                    except StopIteration as end:
+                        completions: list[Completion] = end.value
+                        break
+                    for row, token in zip(step.rows, step.tokens, strict=True):
+                        builders[row].add(token)
+                        if token == base.tokens.turn_end:
+                            builders[row].end(True)
+                    chunks = [builder.take() for builder in builders]
+                    if any(chunks):
+                        yield chunks
+            for builder, completion in zip(builders, completions, strict=True):
+                builder.end(completion.finished)
+            while any(builder.reply is None for builder in builders):
+                chunks = [builder.take() for builder in builders]
                 if any(chunks):
                     yield chunks
-        chunks = [None] * len(rows)
-        for row, completion in enumerate(completions):
-            if replies[row] is None:
-                chunks[row], replies[row] = builders[row].finish(completion.finished)
-        if any(chunks):
-            yield chunks
-        return replies
+                for builder in builders:
+                    builder.wait()
+        finally:
+            decoders.shutdown(wait=False, cancel_futures=True)
+        return [builder.reply for builder in builders]
 
     def reply_many(self, requests: Sequence[Request], stop: threading.Event | None = None) -> list[Reply]:
         """Whole replies, decoded in one batch."""

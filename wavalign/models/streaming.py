@@ -1,7 +1,14 @@
-"""Tokens of one reply to text and audio, as they come."""
+"""Tokens of one reply to text and audio, as they come.
+
+Speech is decoded on another thread while the next tokens are made: a codec's work hides behind the language model's
+where there is a second core. Audio comes a chunk of speech tokens at a time, in longer pieces as long as the reply is
+made much faster than it plays, because many codecs decode a long piece more cheaply than several short ones.
+"""
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import Executor, Future
 from typing import Any
 
 import numpy as np
@@ -12,71 +19,90 @@ from wavalign.dialogue import Reply, ReplyChunk
 from wavalign.models.layout import TokenMap
 
 _UNFINISHED = "\ufffd"  # a tokenizer's sign for a character whose last bytes are still to come
+_LONGEST_PIECE = 4
+_MUCH_FASTER = 0.5
 
 
 class ReplyBuilder:
-    """Collects the tokens of one reply; ``take`` gives what has become ready since the last call.
+    """Collects the tokens of one reply. ``take`` never waits; after ``end``, ``wait`` until ``reply`` is there."""
 
-    Audio is decoded whenever a chunk's worth of speech tokens is there, so that what was given out never changes.
-    """
-
-    def __init__(self, tokens: TokenMap, tokenizer: Any, codec: SpeechCodec) -> None:
+    def __init__(self, tokens: TokenMap, tokenizer: Any, codec: SpeechCodec, executor: Executor) -> None:
         self.map = tokens
         self.tokenizer = tokenizer
         self.codec = codec
+        self.executor = executor
         description = tokens.description
-        self.speech_sizes = [speech for _, speech in description.first_chunks] + [description.speech_chunk]
+        self.chunk = description.speech_chunk
         self.tokens: list[int] = []
         self.text = ""
+        self.reply: Reply | None = None
         self._text_ids: list[int] = []
+        self._taken = 0
         self._codes: list[int] = []
         self._pushed = 0
+        self._piece = description.first_chunks[0][1] if description.first_chunks else self.chunk
         self._stream = codec.stream()
+        self._job: Future[np.ndarray] | None = None
         self._audio: list[np.ndarray] = []
+        self._finished: bool | None = None
+        self._rest_asked = False
+        self._last_push = time.monotonic()
 
-    def add(self, token: int) -> ReplyChunk | None:
-        """What this token completes, if anything."""
+    def add(self, token: int) -> None:
         self.tokens.append(token)
         if self.map.is_text[token]:
             self._text_ids.append(token)
-            text = self._new_text(final=False)
-            return ReplyChunk(text) if text else None
-        if self.map.speech_start <= token < self.map.speech_stop:
+            self._read_text(final=False)
+        elif self.map.speech_start <= token < self.map.speech_stop:
             self._codes.append(token - self.map.speech_start)
-            if len(self._codes) >= self.speech_sizes[min(self._pushed, len(self.speech_sizes) - 1)]:
-                return self._chunk("", self._push())
-        return None
 
-    def finish(self, finished: bool) -> tuple[ReplyChunk | None, Reply]:
-        """The last chunk, if there is anything left, and the whole reply."""
-        text = self._new_text(final=True)
-        if self._codes:
-            self._push()
-            samples = [self._audio.pop()]
-        else:
-            samples = []
-        if self._pushed:
-            samples.append(self._stream.finish())
-        rest = np.concatenate(samples) if samples else np.zeros(0, np.float32)
-        self._audio.append(rest)
-        waveform = Waveform(np.concatenate(self._audio), self.codec.sample_rate)
-        return self._chunk(text, rest), Reply(self.text, waveform, tuple(self.tokens), finished)
+    def end(self, finished: bool) -> None:
+        """No more tokens come; ``finished`` tells whether the reply ended by itself."""
+        if self._finished is None:
+            self._finished = finished
+            self._read_text(final=True)
 
-    def _push(self) -> np.ndarray:
-        samples = self._stream.push(self._codes)
-        self._codes = []
-        self._pushed += 1
-        self._audio.append(samples)
-        return samples
-
-    def _chunk(self, text: str, samples: np.ndarray) -> ReplyChunk | None:
-        waveform = Waveform(samples, self.codec.sample_rate) if len(samples) else None
+    def take(self) -> ReplyChunk | None:
+        """What has become ready since the last call; starts the codec's next work."""
+        waveform = None
+        if self._job is not None and self._job.done():
+            samples, self._job = self._job.result(), None
+            self._audio.append(samples)
+            waveform = Waveform(samples, self.codec.sample_rate) if len(samples) else None
+        if self._job is None and self.reply is None:
+            self._go_on()
+        text, self._taken = self.text[self._taken :], len(self.text)
         return ReplyChunk(text, waveform) if text or waveform else None
 
-    def _new_text(self, final: bool) -> str:
+    def wait(self) -> None:
+        """Until the codec's work under way is done."""
+        if self._job is not None:
+            self._job.result()
+
+    def _go_on(self) -> None:
+        if self._finished is None:
+            if len(self._codes) - self._pushed >= self._piece:
+                self._push()
+        elif self._codes and not self._rest_asked:
+            # What a stream gives out, in all, is the decoded whole: its end is what was not given yet.
+            codes, given = list(self._codes), sum(map(len, self._audio))
+            self._rest_asked = True
+            self._job = self.executor.submit(lambda: self.codec.decode(codes).samples[given:])
+        else:
+            samples = np.concatenate(self._audio) if self._audio else np.zeros(0, np.float32)
+            waveform = Waveform(samples, self.codec.sample_rate)
+            self.reply = Reply(self.text, waveform, tuple(self.tokens), self._finished)
+
+    def _push(self) -> None:
+        codes = self._codes[self._pushed :]
+        self._pushed = len(self._codes)
+        self._job = self.executor.submit(self._stream.push, codes)
+        now = time.monotonic()
+        fast = now - self._last_push < _MUCH_FASTER * len(codes) / self.codec.tokens_per_second
+        self._piece = min(2 * self._piece, _LONGEST_PIECE * self.chunk) if fast else self.chunk
+        self._last_push = now
+
+    def _read_text(self, final: bool) -> None:
         whole = self.tokenizer.decode(self._text_ids, clean_up_tokenization_spaces=False)
-        if not final and (whole.endswith(_UNFINISHED) or not whole.startswith(self.text)):
-            return ""
-        new = whole[len(self.text) :] if whole.startswith(self.text) else ""
-        self.text = whole
-        return new
+        if whole.startswith(self.text) and (final or not whole.endswith(_UNFINISHED)):
+            self.text = whole
