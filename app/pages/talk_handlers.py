@@ -280,6 +280,7 @@ class Handlers:
             widgets.stop: gr.Button(visible=True),
             widgets.again: gr.Button(interactive=False),
             widgets.new: gr.Button(interactive=True),
+            widgets.download: gr.DownloadButton(interactive=False),
             widgets.seed: wish.sampling.seed,
         }
         answering = self.services.answering(chosen)
@@ -342,10 +343,12 @@ class Handlers:
 
     def _told(self, session: Session, sentence: str) -> Updates:
         """One sentence on the page; the conversation and what was typed stay."""
+        said = bool(session.conversation and session.conversation.exchanges)
         return {
             **self._idle(session),
             self.widgets.stage: self._stage(session, error=sentence),
             self.widgets.recording: None,
+            self.widgets.download: gr.DownloadButton(interactive=said),
         }
 
     def _loading(self, names: tuple[str, ...]) -> str | None:
