@@ -32,6 +32,7 @@ QUESTIONS = (
     "which is bigger two or six",
     "what is the opposite of hot",
 )
+MOST_TOKENS = 96
 
 
 def sidebyside(options: SpeedOptions) -> Section:
@@ -40,8 +41,9 @@ def sidebyside(options: SpeedOptions) -> Section:
         names = (options.checkpoint, options.adapter)
         model = options.registry().load(names)
         dialogues = [Dialogue((Turn("user", text=question),)) for question in QUESTIONS]
-        single = {name: [[Request(d, name, model.default_sampling)] for d in dialogues] for name in names}
-        pair = [[Request(d, name, model.default_sampling) for name in names] for d in dialogues]
+        sampling = replace(model.default_sampling, max_tokens=MOST_TOKENS)
+        single = {name: [[Request(d, name, sampling)] for d in dialogues] for name in names}
+        pair = [[Request(d, name, sampling) for name in names] for d in dialogues]
         over, under = [], []
         for index in range(len(dialogues)):
             sides = {name: (lambda r=single[name][index]: _answered(model, r)) for name in names}

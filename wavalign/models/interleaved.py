@@ -48,6 +48,7 @@ class Base:
         self.context: int = self.network.config.max_position_embeddings
         self.grammar = Grammar(self.tokens)
         self.prompter = Prompter(self.tokens, self.tokenizer, self.codec, self.context)
+        self.decoders = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="codec")
         self._engine: Engine | None = None
 
     @property
@@ -131,8 +132,7 @@ class InterleavedModel:
         """
         base = self.base
         rows = [self._row(request) for request in requests]
-        decoders = ThreadPoolExecutor(max_workers=min(len(rows) or 1, os.cpu_count() or 1), thread_name_prefix="codec")
-        builders = [ReplyBuilder(base.tokens, base.tokenizer, base.codec, decoders) for _ in requests]
+        builders = [ReplyBuilder(base.tokens, base.tokenizer, base.codec, base.decoders) for _ in requests]
         try:
             with closing(decode(base.engine, base.grammar, rows, stop=stop)) as steps:
                 while True:
@@ -157,7 +157,8 @@ class InterleavedModel:
                 for builder in builders:
                     builder.wait()
         finally:
-            decoders.shutdown(wait=False, cancel_futures=True)
+            for builder in builders:
+                builder.cancel()
         return [builder.reply for builder in builders]
 
     def reply_many(self, requests: Sequence[Request], stop: threading.Event | None = None) -> list[Reply]:

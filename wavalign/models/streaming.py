@@ -20,7 +20,6 @@ from wavalign.models.layout import TokenMap
 
 _UNFINISHED = "\ufffd"  # a tokenizer's sign for a character whose last bytes are still to come
 _LONGEST_PIECE = 4
-_MUCH_FASTER = 0.5
 
 
 class ReplyBuilder:
@@ -79,6 +78,11 @@ class ReplyBuilder:
         if self._job is not None:
             self._job.result()
 
+    def cancel(self) -> None:
+        """Nobody wants the rest: work that has not begun is dropped."""
+        if self._job is not None:
+            self._job.cancel()
+
     def _go_on(self) -> None:
         if self._finished is None:
             if len(self._codes) - self._pushed >= self._piece:
@@ -98,8 +102,9 @@ class ReplyBuilder:
         self._pushed = len(self._codes)
         self._job = self.executor.submit(self._stream.push, codes)
         now = time.monotonic()
-        fast = now - self._last_push < _MUCH_FASTER * len(codes) / self.codec.tokens_per_second
-        self._piece = min(2 * self._piece, _LONGEST_PIECE * self.chunk) if fast else self.chunk
+        # The next piece is what can be made in half the time that this one plays.
+        speed = len(codes) / self.codec.tokens_per_second / max(now - self._last_push, 1e-6)
+        self._piece = self.chunk * max(1, min(_LONGEST_PIECE, int(speed / 2)))
         self._last_push = now
 
     def _read_text(self, final: bool) -> None:
