@@ -32,6 +32,15 @@ def build(services: Services) -> gr.Blocks:
 
 def launch(services: Services) -> None:
     """Serves the app until it is interrupted; prints one line with the address."""
+    demo, address = serve(services)
+    print(f"{NAME} is at {address}", flush=True)
+    if services.settings.preload:
+        services.preload(lambda sentence: print(sentence, flush=True))
+    demo.block_thread()
+
+
+def serve(services: Services) -> tuple[gr.Blocks, str]:
+    """Starts serving in the background; returns the app and its address."""
     demo = build(services)
     _, address, _ = demo.launch(
         server_port=services.settings.port,
@@ -49,9 +58,7 @@ def launch(services: Services) -> None:
         max_file_size=f"{services.settings.limits.upload_megabytes}mb",
         prevent_thread_lock=True,
     )
-    print(f"{NAME} is at {address}", flush=True)
-    services.preload(lambda sentence: print(sentence, flush=True))
-    demo.block_thread()
+    return demo, address
 
 
 def _page(services: Services, page: Page) -> None:

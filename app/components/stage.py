@@ -37,7 +37,7 @@ def examples_strip(examples: tuple[Example, ...]) -> gr.HTML:
     """One press asks; each press triggers ``example`` with the index."""
     buttons = "".join(
         f'<button type="button" class="example" data-example="{index}" title="Ask this">'
-        f"{_SPEAKER if each.audio else ''}{html.escape(each.text)}</button>"
+        f"{_SPEAKER if each.audio else ''}{html.escape(view.written(each.text, ''))}</button>"
         for index, each in enumerate(examples)
     )
     return gr.HTML(

@@ -1,0 +1,99 @@
+"""Closing the tab in mid-reply ends the generation on the server."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from app.frame import serve
+from app.services import Services
+from app.settings import Settings
+from tests.app.assets import make_tiny_assets
+from wavalign.models.registry import Registry
+
+pytestmark = pytest.mark.browser
+STEP_SECONDS = 0.15
+
+
+class Slow:
+    """A real model whose every step takes a while, and that tells how far it came."""
+
+    def __init__(self, model) -> None:
+        self.model, self.steps, self.ended, self.whole = model, 0, False, False
+
+    def stream_many(self, requests, stop=None):
+        stream = self.model.stream_many(requests, stop)
+        try:
+            while True:
+                try:
+                    chunks = next(stream)
+                except StopIteration as end:
+                    self.whole = True
+                    return end.value
+                self.steps += 1
+                time.sleep(STEP_SECONDS)
+                yield chunks
+        finally:
+            stream.close()
+            self.ended = True
+
+
+class SlowRegistry(Registry):
+    def load(self, names):
+        self.slow = Slow(super().load(names))
+        return self.slow
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    return SlowRegistry(make_tiny_assets(tmp_path_factory.mktemp("slow")))
+
+
+@pytest.fixture(scope="module")
+def slow_address(tmp_path_factory, registry):
+    settings = Settings(tmp_path_factory.mktemp("home"), registry.places[0], preload=False)
+    demo, address = serve(Services(settings, registry))
+    yield address
+    demo.close()
+
+
+def until(condition, seconds: float = 60.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def begun(browser, address):
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(address)
+    page.wait_for_selector(".frame-device:not(:empty)")
+    page.locator("#question textarea").fill("What is the opposite of hot?")
+    page.keyboard.press("Enter")
+    page.locator(".answer.live .player-button:not([disabled])").first.wait_for()
+    return page
+
+
+def test_closing_the_tab_ends_the_generation(browser, slow_address, registry):
+    page = begun(browser, slow_address)
+    slow = registry.slow
+    before = slow.steps
+    page.close()
+    assert until(lambda: slow.ended), "the generation went on"
+    assert slow.steps < before + 30
+    after = slow.steps
+    time.sleep(4 * STEP_SECONDS)
+    assert slow.steps == after
+
+
+def test_stop_ends_the_reply_and_keeps_what_was_said(browser, slow_address, registry):
+    page = begun(browser, slow_address)
+    registry.slow.ended = False
+    page.locator("#stop").click()
+    page.locator(".answer[data-state=done]").nth(1).wait_for()
+    assert page.get_by_text("You stopped it here.").first.is_visible()
+    page.close()
