@@ -1,10 +1,13 @@
 """Speech by espeak-ng, through the library of the ``espeakng-loader`` wheel. Builds data and serves tests only.
 
 The library is driven through ctypes: no process per utterance (about 10 ms each), and the pitch range is reachable.
+It keeps state between utterances (flutter and wave phase run on), so it is loaded afresh for each one: speech is a pure
+function of text and setting, which is what lets a small language model learn its tokens.
 """
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import threading
 from dataclasses import dataclass
@@ -74,7 +77,11 @@ class _Espeak:
         callback_type = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
         self._callback = callback_type(self._collect)
         self._lib.espeak_SetSynthCallback(self._callback)
-        self._voice: str | None = None
+
+    def close(self) -> None:
+        """Unloads the library; only that clears its state."""
+        self._lib.espeak_Terminate()
+        _ctypes.dlclose(self._lib._handle)
 
     def _collect(self, samples, count: int, _events) -> int:
         if samples and count > 0:
@@ -82,10 +89,8 @@ class _Espeak:
         return 0
 
     def speak(self, text: str, setting: VoiceSetting) -> np.ndarray:
-        if setting.voice != self._voice:
-            if self._lib.espeak_SetVoiceByName(setting.voice.encode()) != 0:
-                raise SynthesisError(f"espeak-ng has no voice named {setting.voice!r}.")
-            self._voice = setting.voice
+        if self._lib.espeak_SetVoiceByName(setting.voice.encode()) != 0:
+            raise SynthesisError(f"espeak-ng has no voice named {setting.voice!r}.")
         for parameter, value in (
             (_RATE, setting.rate),
             (_VOLUME, setting.volume),
@@ -102,20 +107,20 @@ class _Espeak:
 
 
 _lock = threading.Lock()
-_espeak: _Espeak | None = None
 
 
 def speak(text: str, setting: VoiceSetting) -> Waveform:
-    """Text in one voice at espeak-ng's own rate (22 050 Hz), untrimmed.
+    """Text in one voice at espeak-ng's own rate (22 050 Hz), untrimmed. The same arguments give the same samples.
 
     Raises:
         SynthesisError: when the library is missing or the voice unknown.
     """
-    global _espeak
     with _lock:
-        if _espeak is None:
-            _espeak = _Espeak()
-        return Waveform(_espeak.speak(text, setting), _espeak.sample_rate)
+        espeak = _Espeak()
+        try:
+            return Waveform(espeak.speak(text, setting), espeak.sample_rate)
+        finally:
+            espeak.close()
 
 
 def trimmed(waveform: Waveform, lead_seconds: float = 0.025, tail_seconds: float = 0.05) -> Waveform:
