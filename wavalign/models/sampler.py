@@ -15,6 +15,8 @@ from wavalign.models.grammar import FreeGrammar, Grammar
 from wavalign.models.protocol import Sampling
 
 _FIRST_CANDIDATES = 64
+_ATTEMPTS = 4
+"""Draws from the whole distribution before the nucleus is sorted out; all but the last few per cent need one."""
 _BELOW_ONE = np.float32(1 - 2**-22)  # times a float32 sum this stays below the sum
 
 
@@ -46,7 +48,9 @@ class Sampler:
         self.temperature = np.array(heat, dtype=np.float64).T  # (B, masks)
         steps = max(s.max_tokens for s in samplings)
         keys = zip(samplings, streams, strict=True)
-        self.numbers = np.stack([uniform_numbers(s.seed, stream, steps) for s, stream in keys])
+        each = _ATTEMPTS + 1
+        numbers = [uniform_numbers(s.seed, stream, steps * each).reshape(steps, each) for s, stream in keys]
+        self.numbers = np.stack(numbers)  # (B, steps, each)
         self.top_k = np.array([s.top_k for s in samplings])
         self.top_p = np.array([s.top_p for s in samplings], dtype=np.float32)
         self.window = np.array([s.repetition_window if s.repetition_penalty > 1 else 0 for s in samplings])
@@ -59,10 +63,12 @@ class Sampler:
         self._settle()
 
     def _settle(self) -> None:
-        self.filtered = np.flatnonzero((self.top_k > 0) | (self.top_p < 1))
+        self.by_rank = np.flatnonzero(self.top_k > 0)
+        self.by_mass = np.flatnonzero((self.top_k == 0) & (self.top_p < 1))
         self.one_temperature = float(self.temperature.flat[0]) if np.ptp(self.temperature) == 0 else None
         self.guarded = bool((self.window > 0).any())
-        self.uniforms = torch.from_numpy(np.ascontiguousarray(self.numbers.T)).to(self.device)[..., None]  # (T, B, 1)
+        ordered = np.ascontiguousarray(self.numbers.transpose(1, 2, 0))
+        self.uniforms = torch.from_numpy(ordered).to(self.device)[..., None]  # (steps, each, B, 1)
 
     def draw(self, logits: torch.Tensor, masks: np.ndarray, step: int, history: np.ndarray) -> torch.Tensor:
         """Tokens (B,) from logits (B, V).
@@ -96,14 +102,46 @@ class Sampler:
 
     def _sampled(self, scores: torch.Tensor, step: int) -> torch.Tensor:
         numbers = self.uniforms[step]
-        if len(self.filtered) == len(scores):
-            return self._from_the_top(scores, numbers, self.top_k, self.top_p)
-        tokens = _inverse(torch.softmax(scores, -1), numbers)
-        if len(self.filtered):
-            rows = torch.from_numpy(self.filtered).to(self.device)
-            top_k, top_p = self.top_k[self.filtered], self.top_p[self.filtered]
-            tokens[rows] = self._from_the_top(scores[rows], numbers[rows], top_k, top_p)
+        if len(self.by_rank) == len(scores):
+            return self._from_the_top(scores, numbers[-1], self.top_k, self.top_p)
+        probabilities = torch.softmax(scores, -1)
+        cumulative = probabilities.cumsum(-1)
+        tokens = _inverse(cumulative, numbers[0])
+        if len(self.by_mass):
+            self._redraw_outside_nucleus(scores, probabilities, cumulative, numbers, tokens)
+        if len(self.by_rank):
+            rows = torch.from_numpy(self.by_rank).to(self.device)
+            top_k, top_p = self.top_k[self.by_rank], self.top_p[self.by_rank]
+            tokens[rows] = self._from_the_top(scores[rows], numbers[-1, rows], top_k, top_p)
         return tokens
+
+    def _redraw_outside_nucleus(
+        self,
+        scores: torch.Tensor,
+        probabilities: torch.Tensor,
+        cumulative: torch.Tensor,
+        numbers: torch.Tensor,
+        tokens: torch.Tensor,
+    ) -> None:
+        """Top-p by rejection, in place: exact, and no vocabulary is sorted where a draw or two suffice.
+
+        A token is in the nucleus when all likelier ones together hold less than top-p.
+        """
+        rows = self.by_mass
+        for attempt in range(_ATTEMPTS):
+            index = torch.from_numpy(rows).to(self.device)
+            every = len(rows) == len(tokens)
+            own = probabilities if every else probabilities[index]
+            drawn = tokens if every else tokens[index]
+            likelier = (own * (own > own.gather(-1, drawn[:, None]))).sum(-1)
+            outside = likelier.cpu().numpy() >= self.top_p[rows]
+            if not outside.any():
+                return
+            rows = rows[outside]
+            index = torch.from_numpy(rows).to(self.device)
+            if attempt + 1 < _ATTEMPTS:
+                tokens[index] = _inverse(cumulative[index], numbers[attempt + 1, index])
+        tokens[index] = self._from_the_top(scores[index], numbers[-1, index], self.top_k[rows], self.top_p[rows])
 
     def _from_the_top(
         self, scores: torch.Tensor, numbers: torch.Tensor, top_k: np.ndarray, top_p: np.ndarray
@@ -127,7 +165,7 @@ class Sampler:
                 break
             count = min(size, 2 * count)
         kept = values.masked_fill((before >= share * whole) & (share < 1), 0)
-        return ids.gather(-1, _inverse(kept, numbers)[:, None])[:, 0]
+        return ids.gather(-1, _inverse(kept.cumsum(-1), numbers)[:, None])[:, 0]
 
     def _penalised(self, scores: torch.Tensor, history: np.ndarray) -> torch.Tensor:
         """Divides positive and multiplies negative logits of recent tokens (Keskar et al. 2019), within each window."""
@@ -140,7 +178,6 @@ class Sampler:
         return torch.where(scores > 0, scores / strongest, scores * strongest)
 
 
-def _inverse(probabilities: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-    """The first index (B,) whose cumulative probability exceeds ``numbers`` (B, 1) of the whole."""
-    cumulative = probabilities.cumsum(-1)
+def _inverse(cumulative: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """The first index (B,) whose cumulative probability (B, V) exceeds ``numbers`` (B, 1) of the whole."""
     return torch.searchsorted(cumulative, numbers * cumulative[:, -1:], right=True)[:, 0]
