@@ -105,6 +105,8 @@ def build(services: Services) -> None:
         strip.example(handlers.example, [*choice, *sampling], **answering),
         again.click(handlers.again, [*choice, *sampling], **answering),
     ]
+    shown_later = {"show_progress": "hidden", "api_visibility": "private"}
+    events += [event.then(handlers.afterwards, state, [download, pitch, *plots], **shown_later) for event in events]
     stop.click(handlers.stop, None, None, **quick)
     for trigger in (new.click, left.change, right.change):
         trigger(handlers.new, choice, widgets.all(), cancels=events, **quick)

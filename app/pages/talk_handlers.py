@@ -216,9 +216,27 @@ class Handlers:
             self.widgets.pitch: gr.Accordion(visible=False),
         }
 
+    def afterwards(self, session: Session) -> Updates:
+        """What comes a moment after the replies, when the next turn can already be asked: plots and the download."""
+        if session.conversation is None or not session.conversation.exchanges:
+            return {self.widgets.pitch: gr.skip()}
+        widgets = self.widgets
+        archive = self.services.recordings.put_file("conversation.zip", session.conversation.export())
+        updates: Updates = {widgets.download: gr.DownloadButton(value=str(archive), interactive=True)}
+        answers = session.conversation.exchanges[-1].answers
+        if not answers:
+            return updates
+        updates[widgets.pitch] = gr.Accordion(visible=True)
+        for number, (plot, side) in enumerate(zip(widgets.plots, SIDES, strict=True)):
+            spoken = number < len(answers) and len(answers[number].reply.waveform.samples) > 0
+            figure = speech_plot(answers[number].reply.waveform, side) if spoken else None
+            updates[plot] = gr.Plot(value=figure, visible=spoken)
+        return updates
+
     def left(self, request: gr.Request) -> None:
         """The tab was closed."""
         self.services.stops.forget(request.session_hash)
+        self.services.recordings.sweep()
 
     def _spoken(self, path: str) -> Asked:
         turn = speech_turn(path, self.services.settings.limits)
@@ -301,9 +319,7 @@ class Handlers:
             return
         session = self._kept(session, exchange)
         # The page may take several updates at once and then keeps only the last: each says all that matters.
-        settled = {**self._idle(session), widgets.stage: self._stage(session, autoplay=wish.autoplay)}
-        yield settled
-        yield {**settled, **self._afterwards(session)}
+        yield {**self._idle(session), widgets.stage: self._stage(session, autoplay=wish.autoplay)}
 
     def _kept(self, session: Session, exchange: Exchange) -> Session:
         """The session with a finished exchange whose audio the page can fetch."""
@@ -314,21 +330,6 @@ class Handlers:
             for answer in exchange.answers
         )
         return replace(session, conversation=session.conversation.plus(replace(exchange, answers=answers)))
-
-    def _afterwards(self, session: Session) -> Updates:
-        """What may come a moment after the replies: the plots and the file to download."""
-        widgets = self.widgets
-        archive = self.services.recordings.put_file("conversation.zip", session.conversation.export())
-        updates: Updates = {widgets.download: gr.DownloadButton(value=str(archive), interactive=True)}
-        answers = session.conversation.exchanges[-1].answers
-        if not answers:
-            return updates
-        updates[widgets.pitch] = gr.Accordion(visible=True)
-        for number, (plot, side) in enumerate(zip(widgets.plots, SIDES, strict=True)):
-            spoken = number < len(answers) and len(answers[number].reply.waveform.samples) > 0
-            figure = speech_plot(answers[number].reply.waveform, side) if spoken else None
-            updates[plot] = gr.Plot(value=figure, visible=spoken)
-        return updates
 
     def _idle(self, session: Session) -> Updates:
         widgets = self.widgets

@@ -83,7 +83,7 @@ def open_page(browser, address):
         context = browser.new_context(viewport={"width": width, "height": height}, permissions=["microphone"], **how)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(90_000)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda message: problems.append(message.text) if _is_error(message) else None)
         page.goto(address)
