@@ -52,7 +52,7 @@ def _pictures(page: Page, address: str, folder: Path, name: str) -> None:
 
 
 def _type(page: Page) -> None:
-    page.locator("#question textarea").fill("What is the capital of France? Say it in a happy voice.")
+    page.locator("#question textarea").fill("What is the capital of France in a happy voice?")
     page.keyboard.press("Enter")
 
 

@@ -19,7 +19,7 @@ def running_app(home: Path, assets: Path, log: Path) -> Iterator[str]:
     """Yields the address that the app prints; ends the process afterwards.
 
     Raises:
-        RuntimeError: with the end of its log, when the app does not come up within a minute.
+        RuntimeError: with the end of its log, when the app does not come up within five minutes.
     """
     environment = os.environ | {"WAVALIGN_HOME": str(home), "WAVALIGN_ASSETS": str(assets), "PYTHONUNBUFFERED": "1"}
     with log.open("w") as output:
@@ -38,7 +38,7 @@ def running_app(home: Path, assets: Path, log: Path) -> Iterator[str]:
 
 
 def _address(process: subprocess.Popen, log: Path) -> str:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
         for line in log.read_text().splitlines():
             if " is at http" in line:
