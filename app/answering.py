@@ -97,7 +97,10 @@ class Answering:
         note, because the recogniser may have misheard.
         """
         history = conversation.questions()
-        settings = {name: getattr(sampling, name) for name in ("temperature", "top_k", "top_p", "max_seconds", "seed")}
+        settings = {
+            name: getattr(sampling, name)
+            for name in ("temperature", "speech_temperature", "top_k", "top_p", "max_seconds", "seed")
+        }
         if asked.turn.text is not None:
             outside = not self.senses.knows(asked.turn.text, history)
             asked = replace(asked, note=OUTSIDE_TYPED if outside and not even_if_outside else None)

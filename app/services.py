@@ -17,7 +17,7 @@ from app.settings import Settings
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import: the page is up before they are
     from app.answering import Answering
-    from wavalign.models.protocol import SpokenDialogueModel
+    from wavalign.models.protocol import Sampling, SpokenDialogueModel
     from wavalign.models.registry import Registry
 
 DEFAULT_CHECKPOINT = "closedtalk-base"
@@ -47,6 +47,15 @@ class Services:
     def names(self) -> tuple[str, ...]:
         """Checkpoints to choose from, the default first."""
         return tuple(sorted(self.registry.names(), key=lambda name: (name != DEFAULT_CHECKPOINT, name)))
+
+    def default_sampling(self, name: str | None) -> Sampling:
+        """Where the page's sampling settings start: what the checkpoint recommends, or the library's own defaults."""
+        from wavalign.models.protocol import CheckpointError, Sampling
+
+        try:
+            return self.registry.default_sampling(name) if name else Sampling()
+        except CheckpointError:
+            return Sampling()  # the page opens all the same; asking the checkpoint says what is wrong with it
 
     def is_loaded(self, names: Sequence[str]) -> bool:
         return self._key(names) in self._models

@@ -9,7 +9,6 @@ from app.conversation import SIDES
 from app.examples import load_examples
 from app.pages.talk_handlers import NO_SECOND, Handlers, Widgets, fresh
 from app.services import Services
-from wavalign.models.protocol import Sampling
 
 
 def build(services: Services) -> None:
@@ -17,8 +16,8 @@ def build(services: Services) -> None:
     limits = services.settings.limits
     names = services.names()
     examples = load_examples(services.settings.assets)
-    defaults = Sampling()
     first = names[0] if names else None
+    defaults = services.default_sampling(first)
     second = names[1] if len(names) > 1 else first
     start = fresh(tuple(name for name in (first, second) if name))
 
@@ -68,7 +67,17 @@ def build(services: Services) -> None:
             ]
     with gr.Accordion("Sampling", open=False, elem_id="sampling"):
         with gr.Row():
-            temperature = gr.Slider(0, 1.5, defaults.temperature, step=0.05, label="Temperature", info="0 is greedy")
+            temperature = gr.Slider(
+                0, 1.5, defaults.temperature, step=0.05, label="Temperature", info="Of the text; 0 is greedy"
+            )
+            speech_temperature = gr.Slider(
+                0,
+                1.5,
+                defaults.temperature if defaults.speech_temperature is None else defaults.speech_temperature,
+                step=0.05,
+                label="Speech temperature",
+                info="Of the sound; 0 is greedy",
+            )
             top_p = gr.Slider(0.05, 1, defaults.top_p, step=0.05, label="Top-p", info="1 keeps every token")
             top_k = gr.Slider(0, 200, defaults.top_k, step=1, label="Top-k", info="0 keeps every token")
             longest = gr.Slider(
@@ -88,7 +97,7 @@ def build(services: Services) -> None:
     widgets = Widgets(state, stage, recording, text, send, stop, again, new, download, pitch, tuple(plots), seed)
     handlers = Handlers(services, widgets, examples)
     choice = [state, left, right]
-    sampling = [temperature, top_p, top_k, longest, seed, keep_seed, autoplay]
+    sampling = [temperature, speech_temperature, top_p, top_k, longest, seed, keep_seed, autoplay]
     answering = {
         "outputs": widgets.all(),
         "concurrency_id": "models",

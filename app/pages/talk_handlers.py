@@ -88,6 +88,7 @@ class Wish:
     def of(
         cls,
         temperature: float,
+        speech_temperature: float,
         top_p: float,
         top_k: float,
         longest: float,
@@ -100,6 +101,7 @@ class Wish:
         seed = int(seed or 0) if keep else secrets.randbelow(2**31)
         sampling = Sampling(
             temperature=float(temperature),
+            speech_temperature=float(speech_temperature),
             top_p=float(top_p),
             top_k=int(top_k),
             max_seconds=min(float(longest), limit_seconds),

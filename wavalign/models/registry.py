@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from wavalign.models.layout import LAYOUT_FILE
-from wavalign.models.protocol import Checkpoint, CheckpointError
+from wavalign.models.layout import LAYOUT_FILE, InterleavedDescription
+from wavalign.models.protocol import Checkpoint, CheckpointError, Sampling
 
 ADAPTER_FILE = "adapter_config.json"
 LAYOUTS: dict[str, str] = {LAYOUT_FILE: "interleaved"}
@@ -58,6 +58,14 @@ class Registry:
         raise CheckpointError(
             f'"{name}" is not a checkpoint: {folder} holds neither {" nor ".join(LAYOUTS)} nor {ADAPTER_FILE}.'
         )
+
+    def default_sampling(self, name: str) -> Sampling:
+        """What the checkpoint's layout description recommends.
+
+        Raises:
+            CheckpointError: when there is no such checkpoint, or its description is wrong.
+        """
+        return InterleavedDescription.read(self.checkpoint(name).base).sampling
 
     def load(self, names: Sequence[str]) -> Any:
         """A model over these checkpoints, which share one base; a base that is loaded already is not loaded again.
