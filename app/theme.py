@@ -37,6 +37,7 @@ def theme() -> gr.themes.Base:
         border_color_primary_dark="#2a3236",
         block_border_color="#e3e7ea",
         block_border_color_dark="#2a3236",
+        checkbox_border_radius="4px",
         block_shadow="none",
         block_shadow_dark="none",
         block_label_background_fill="transparent",

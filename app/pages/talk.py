@@ -88,7 +88,7 @@ def build(services: Services) -> None:
                 label="Longest reply (s)",
                 info="Speech beyond is not made",
             )
-        with gr.Row(equal_height=True):
+        with gr.Row(elem_id="switches"):
             seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, elem_id="seed")
             keep_seed = gr.Checkbox(False, label="Keep this seed", info="Otherwise every turn draws a new one")
             autoplay = gr.Checkbox(True, label="Play replies", info="A first, then B")
