@@ -20,8 +20,8 @@ def sections(bench: Bench) -> list[Section]:
 
 
 def read_tokens(bench: Bench, codes: list[int], text: str) -> WordErrors:
-    """What the codec's own letter reader (CTC on the codes) makes of them, snapped to the lexicon."""
-    return word_errors(text, bench.recogniser.snapped(bench.codec.letters(codes)).text)
+    """What the codec's own letter reader (CTC on the codes) makes of them, as words of the lexicon."""
+    return word_errors(text, bench.recogniser.read(bench.codec.letter_log_probs(codes)).text)
 
 
 def recordings_figures(bench: Bench, recordings: list[Recording], id_: str, who: str) -> tuple[Figure, ...]:

@@ -141,12 +141,11 @@ class FsqWorldCodec(nn.Module, PyTorchModelHubMixin):
         return Waveform(world.synthesise(self.features(codes)), SAMPLE_RATE)
 
     @torch.inference_mode()
-    def letters(self, codes: list[int]) -> str:
-        """What the CTC head reads from the codes (greedy): how much of the words the tokens carry."""
+    def letter_log_probs(self, codes: list[int]) -> np.ndarray:
+        """What the CTC head reads from the codes: log-probabilities (2 * len(codes), 28)."""
         if not codes:
-            return ""
-        logits = self.forward_letters(self.vectors_of(torch.tensor(codes)[None]))
-        return collapse_ctc(logits[0].argmax(-1).tolist())
+            return np.zeros((0, CTC_CLASSES))
+        return self.forward_letters(self.vectors_of(torch.tensor(codes)[None]))[0].log_softmax(-1).numpy()
 
     def stream(self) -> FsqWorldStream:
         return FsqWorldStream(self)

@@ -1,9 +1,11 @@
-"""The embedded recogniser: letters by CTC, snapped to a closed lexicon. What it hears is what word error rates use."""
+"""The embedded recogniser: letters by CTC, words by a closed lexicon. What it hears is what word error rates use."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from rapidfuzz.distance import Levenshtein
@@ -13,10 +15,9 @@ from wavalign.audio import Waveform
 from wavalign.codecs.convnext import ConvNeXtStack
 from wavalign.codecs.fsq_world import CTC_CLASSES, collapse_ctc
 from wavalign.codecs.logmel import MELS, SAMPLE_RATE, log_mel
+from wavalign.metrics.lexicon_decoding import LexiconDecoder
 
 STACK = 2
-#: A heard word further than this from every word of the lexicon (edits / longer length) is left as it was heard.
-SNAP_LIMIT = 0.5
 
 
 @dataclass(frozen=True)
@@ -56,27 +57,27 @@ class Recogniser(nn.Module, PyTorchModelHubMixin):
         return self.to_letters(self.stack(self.enter(stacked), mask))
 
     @torch.inference_mode()
-    def letters(self, waveform: Waveform) -> str:
-        """The letters as heard, without the lexicon."""
+    def letter_log_probs(self, waveform: Waveform) -> np.ndarray:
+        """Log-probabilities of CTC classes at 50 Hz, (T, 28); none for less than 50 ms."""
         samples = waveform.resampled(SAMPLE_RATE).samples
         if len(samples) < SAMPLE_RATE // 20:
-            return ""
-        logits = self(self.stacked(log_mel(samples))[None])
-        return collapse_ctc(logits[0].argmax(-1).tolist())
+            return np.zeros((0, CTC_CLASSES))
+        return self(self.stacked(log_mel(samples))[None])[0].log_softmax(-1).numpy()
 
-    def snapped(self, raw: str) -> Transcript:
-        """Each heard word replaced by the nearest word of the lexicon, when one is near enough."""
-        words, distances = [], []
-        for heard in raw.split():
-            nearest = min(self.lexicon, key=lambda word: (Levenshtein.normalized_distance(heard, word), word))
-            distance = Levenshtein.normalized_distance(heard, nearest)
-            words.append(nearest if distance <= SNAP_LIMIT else heard)
-            distances.append(distance * len(heard))
-        letters = sum(len(heard) for heard in raw.split())
-        return Transcript(" ".join(words), raw, 1 - sum(distances) / letters if letters else 0.0)
+    def read(self, log_probs: np.ndarray) -> Transcript:
+        """CTC log-probabilities (T, 28), this model's or a codec's, to the likeliest words of the lexicon."""
+        raw = collapse_ctc(log_probs.argmax(-1).tolist()) if len(log_probs) else ""
+        if not raw:
+            return Transcript("", "", 0.0)
+        text = " ".join(self._decoder.decode(log_probs))
+        return Transcript(text, raw, 1 - Levenshtein.normalized_distance(raw, text))
+
+    @cached_property
+    def _decoder(self) -> LexiconDecoder:
+        return LexiconDecoder(self.lexicon)
 
     def transcribe_with_confidence(self, waveforms: list[Waveform]) -> list[Transcript]:
-        return [self.snapped(self.letters(waveform)) for waveform in waveforms]
+        return [self.read(self.letter_log_probs(waveform)) for waveform in waveforms]
 
     def transcribe(self, waveforms: list[Waveform]) -> list[str]:
         return [transcript.text for transcript in self.transcribe_with_confidence(waveforms)]

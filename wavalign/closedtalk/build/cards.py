@@ -28,6 +28,7 @@ looks three tokens ahead, so it streams.
 
 ```python
 from wavalign.codecs.fsq_world import FsqWorldCodec
+
 codec = FsqWorldCodec.from_pretrained("assets/closedtalk-codec")
 waveform = codec.decode(codec.encode(waveform))
 ```
@@ -46,7 +47,7 @@ def recogniser_card(made: str) -> str:
         _front("automatic-speech-recognition, closedtalk")
         + f"""# ClosedTalk recogniser
 
-Letters by CTC at 50 Hz, snapped to the closed lexicon of ClosedTalk: the instrument of the word error rates, and what
+Letters by CTC at 50 Hz, decoded into words of ClosedTalk's closed lexicon: the instrument of the word error rates, and what
 the Talk page shows as heard. It knows no word outside the lexicon.
 
 Trained on: the assistant's voice as synthesised and vocoded (WORLD), and users. {_VOICES} {_HUMAN}
