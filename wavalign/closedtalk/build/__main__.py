@@ -43,7 +43,7 @@ class Sizes:
     decoder_steps: int = 1800
     recogniser_steps: int = 4000
     dialogues: int = 14_500
-    base_steps: int = 4100
+    base_steps: int = 3800
     tuned_steps: int = 300
     post_training: int = 1500
     validation: int = 300

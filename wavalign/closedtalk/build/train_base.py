@@ -125,7 +125,7 @@ def losses(
 
 
 #: (share of the steps, peak learning rate) of each cycle: a second warm restart still gains much.
-CYCLES = ((0.56, 1.5e-3), (0.44, 1.2e-3))
+CYCLES = ((0.605, 1.5e-3), (0.395, 1.2e-3))
 
 
 def train_base(tokens: Path, checkpoint: Path, steps: int, seed: int) -> LlamaForCausalLM:
