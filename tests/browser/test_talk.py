@@ -48,8 +48,12 @@ def downloaded(page) -> dict:
         return json.loads(archive.read("conversation.json")) | {"files": archive.namelist()}
 
 
-def keep_seed(page, seed: int) -> None:
+def keep_seed(page, seed: int, temperature: float = 1.2) -> None:
+    """Lively sampling, so that a different prompt is sure to sound different."""
     page.get_by_role("button", name="Sampling").click()
+    for name in ("Temperature", "Speech temperature"):
+        page.get_by_label(f"number input for {name}", exact=True).fill(str(temperature))
+        page.keyboard.press("Tab")
     page.locator("#seed input").fill(str(seed))
     page.get_by_label("Keep this seed").check()
 
