@@ -44,7 +44,7 @@ class Sizes:
     recogniser_steps: int = 4000
     dialogues: int = 14_500
     base_steps: int = 3800
-    tuned_steps: int = 300
+    tuned_steps: int = 120
     post_training: int = 1500
     validation: int = 300
     held_out: int = 600
