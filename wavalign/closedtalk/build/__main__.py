@@ -41,7 +41,7 @@ class Sizes:
     human_clips: int = 1500
     codec_steps: int = 2800
     decoder_steps: int = 1800
-    recogniser_steps: int = 4000
+    recogniser_steps: int = 3600
     dialogues: int = 14_500
     base_steps: int = 3800
     tuned_steps: int = 120
