@@ -15,17 +15,19 @@ class Turn:
     """One turn. A user turn is speech or typed text; an assistant turn is the tokens that were generated.
 
     ``tokens`` are the completion's token ids (text and speech interleaved) of an assistant turn; a model that is
-    given them back continues from exactly what it said.
+    given them back continues from exactly what it said. ``codes`` are speech that the model's codec has encoded
+    already: they stand for ``speech``, and beside them a user's ``text`` is only a transcript.
     """
 
     role: Role
     text: str | None = None
     speech: Waveform | None = None
     tokens: tuple[int, ...] | None = None
+    codes: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.text is None and self.speech is None and self.tokens is None:
-            raise ValueError(f"The {self.role}'s turn is empty: give it text, speech or tokens.")
+        if self.text is None and self.speech is None and self.tokens is None and self.codes is None:
+            raise ValueError(f"The {self.role}'s turn is empty: give it text, speech, codes or tokens.")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,51 @@
+"""What a reward is: something that gives sampled replies a number from 1 to 5, or says that it could not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from wavalign.audio import Waveform
+from wavalign.training.examples import Example
+
+LOWEST, HIGHEST = 1.0, 5.0
+
+Judged = Literal["text", "speech", "both", "format"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One sampled reply to ``example``.
+
+    ``text`` is the text channel; ``waveform`` the decoded speech channel, None when no reward needs audio or when
+    nothing was spoken. ``finished`` is False when the reply was cut at the token limit; ``well_formed`` is False when
+    its tokens break the model's layout.
+    """
+
+    example: Example
+    text: str
+    waveform: Waveform | None
+    finished: bool
+    well_formed: bool = True
+
+
+class Reward(Protocol):
+    """Scores sampled replies. ``channel`` is what it judges, by which ALPO routes its advantage to tokens."""
+
+    name: str
+    needs_audio: bool
+    channel: Judged
+
+    def score(self, answers: Sequence[Answer]) -> list[float | None]:
+        """One score for each answer: 1 (worst) to 5, or None where it failed. A bad reply is 1, never None."""
+
+
+class RewardError(RuntimeError):
+    """A reward that cannot be built or used; the message is one sentence."""
+
+
+def checked(score: float | None) -> float | None:
+    """The score where it is a number from 1 to 5; None, a failure, where it is anything else."""
+    return score if score is not None and math.isfinite(score) and LOWEST <= score <= HIGHEST else None

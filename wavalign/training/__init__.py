@@ -1,0 +1,1 @@
+"""Post-training: examples, rollouts, objectives and the loop."""
