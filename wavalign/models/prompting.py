@@ -95,6 +95,8 @@ class Prompter:
                 raise GenerationError("The conversation's history is of another model. Start a new conversation.")
         elif turn.speech is not None and turn.text:
             return self.tokens.pack(self.text_ids(turn.text), self.speech_codes(turn.speech))
+        elif turn.codes and turn.text:
+            return self.tokens.pack(self.text_ids(turn.text), turn.codes)
         else:
             ids = self.text_ids(turn.text or "")
             ids += [] if self.tokens.text_end is None else [self.tokens.text_end]
@@ -106,8 +108,8 @@ class Prompter:
             return [*marks["assistant"], *self.completion_of(turn)]
         if turn.tokens is not None:
             said: Sequence[int] = [*marks["audio_begin"], *turn.tokens, *marks["audio_end"]]
-        elif turn.speech is not None:
-            codes = self.speech_codes(turn.speech)
+        elif turn.speech is not None or turn.codes is not None:
+            codes = self.speech_codes(turn.speech) if turn.codes is None else turn.codes
             if not codes:
                 raise GenerationError("That recording is empty. Record again, or choose another file.")
             said = [*marks["audio_begin"], *self.tokens.speech_ids(codes), *marks["audio_end"]]
