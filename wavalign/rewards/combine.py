@@ -1,0 +1,135 @@
+"""Several rewards of the same replies into one number for each, with failures counted and never counted in."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from wavalign.rewards.config import RewardConfig
+from wavalign.rewards.protocol import Answer, Judged, Reward, RewardError, checked
+from wavalign.rewards.registry import RewardContext, build
+
+Score = float | None
+
+
+class TooManyFailures(RewardError):
+    """A reward fails too often to go on; the message says which one and how often."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of a list of replies.
+
+    ``parts`` are every reward's own scores (before weighting), ``combined`` the weighted means. None is a failure.
+    """
+
+    parts: Mapping[str, list[Score]]
+    combined: list[Score]
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """How many scores of each reward failed."""
+        return {name: sum(score is None for score in scores) for name, scores in self.parts.items()}
+
+
+def combine(weights: Mapping[str, float], parts: Mapping[str, Sequence[Score]]) -> list[Score]:
+    """The weighted mean of each reply's parts, which stays between 1 and 5; None where a part that counts failed.
+
+    ``parts`` whose weight is 0 or missing do not count, and neither do their failures.
+
+    Raises:
+        ValueError: when nothing counts, or the parts are of different lengths.
+    """
+    counted = {name: weight for name, weight in weights.items() if weight > 0}
+    missing = [name for name in counted if name not in parts]
+    if not counted or missing:
+        raise ValueError(f"There are no scores to combine: {', '.join(missing) or 'every weight is 0'}.")
+    total = sum(counted.values())
+    combined: list[Score] = []
+    for row in zip(*(parts[name] for name in counted), strict=True):
+        known = [score for score in row if score is not None]
+        whole = len(known) == len(row)
+        combined.append(sum(w * s for w, s in zip(counted.values(), known, strict=True)) / total if whole else None)
+    return combined
+
+
+class RewardMix:
+    """The rewards of a config, asked together. ``state`` and ``restore`` carry the memory of recent failures."""
+
+    def __init__(self, rewards: Sequence[Reward], config: RewardConfig) -> None:
+        self.rewards = tuple(rewards)
+        self.weights = {reward.name: config.weights[reward.name] for reward in self.rewards}
+        self._limit = config.max_failed_share
+        self._recent = {reward.name: deque[bool](maxlen=config.failure_window) for reward in self.rewards}
+
+    @classmethod
+    def of(cls, config: RewardConfig, context: RewardContext) -> RewardMix:
+        """Raises:
+        RewardError: when a reward cannot be built.
+        """
+        return cls([build(name, config, context) for name in config.weights], config)
+
+    @property
+    def needs_audio(self) -> bool:
+        """Whether replies have to be decoded; text-only rewards let sampling stop at the end of the text."""
+        return any(reward.needs_audio for reward in self.rewards)
+
+    def names_for(self, channel: Judged) -> tuple[str, ...]:
+        """The rewards that say something of a channel and count: its own, and those of both text and speech."""
+        both = channel in ("text", "speech")
+        return tuple(
+            reward.name
+            for reward in self.rewards
+            if self.weights[reward.name] > 0 and (reward.channel == channel or (both and reward.channel == "both"))
+        )
+
+    def combined_for(self, channel: Judged, scored: Scored) -> list[Score]:
+        """The weighted mean over ``names_for(channel)``: semantic scores for "text", acoustic ones for "speech".
+
+        All None, which teaches nothing, where no reward judges the channel.
+        """
+        names = self.names_for(channel)
+        if not names:
+            return [None] * len(scored.combined)
+        return combine({name: self.weights[name] for name in names}, scored.parts)
+
+    def score(self, answers: Sequence[Answer]) -> Scored:
+        """Asks every reward, side by side. A score that is not a number from 1 to 5 is a failure.
+
+        Raises:
+            RewardError: when a reward cannot judge such replies at all.
+            TooManyFailures: when more than the allowed share of a reward's recent scores failed.
+        """
+        if not answers:
+            return Scored({reward.name: [] for reward in self.rewards}, [])
+        with ThreadPoolExecutor(max_workers=len(self.rewards), thread_name_prefix="reward") as pool:
+            pending = {reward.name: pool.submit(reward.score, answers) for reward in self.rewards}
+            parts = {name: [checked(score) for score in future.result()] for name, future in pending.items()}
+        for name, scores in parts.items():
+            if len(scores) != len(answers):
+                raise RewardError(f'The reward "{name}" gave {len(scores)} scores for {len(answers)} replies.')
+            self._count(name, scores)
+        return Scored(parts, combine(self.weights, parts))
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps: which of each reward's recent scores failed."""
+        return {name: [int(failed) for failed in recent] for name, recent in self._recent.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        for name, recent in self._recent.items():
+            recent.clear()
+            recent.extend(bool(failed) for failed in state.get(name, ()))
+
+    def _count(self, name: str, scores: Sequence[Score]) -> None:
+        recent = self._recent[name]
+        recent.extend(score is None for score in scores)
+        failed, seen = sum(recent), len(recent)
+        # A window that is not yet full proves little: a few failures at the start are no reason to stop.
+        if self.weights[name] > 0 and seen == recent.maxlen and failed > self._limit * seen:
+            raise TooManyFailures(
+                f'The reward "{name}" failed for {failed} of the last {seen} replies. Look at its endpoint, '
+                "or raise rewards.max_failed_share."
+            )
