@@ -1,4 +1,4 @@
-"""The rules of a blind battle, as values: what happened so far, and what may happen next. Knows no page and no database.
+"""A blind battle as a value: what happened so far, and what may happen next. Knows no page and no database.
 
     created -> asked -> replies stored -> released -> delivered -> voted -> revealed
                  ^_____________another turn_______________|  ^_undo__|

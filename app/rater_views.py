@@ -1,4 +1,4 @@
-"""What a rater is given, step by step. Nothing in here names a checkpoint, except ``Reveal`` and what comes after it."""
+"""What a rater is given, step by step. Nothing in here names a checkpoint before ``Reveal``."""
 
 from __future__ import annotations
 
