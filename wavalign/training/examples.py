@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -52,11 +52,15 @@ class Example:
         return self.has_target and bool(self.rejected_text) and self.rejected_speech is not None
 
 
+class DataError(ValueError):
+    """Training data that cannot be used; the message is one sentence that says where and why."""
+
+
 @dataclass(frozen=True)
 class UnreadableRow:
     """A row that was left out: the file, its line (or row) counted from 1, and one sentence that says why."""
 
-    file: Path
+    file: Path | str
     line: int
     reason: str
 
@@ -64,15 +68,31 @@ class UnreadableRow:
         return f"{self.file}:{self.line}: {self.reason}"
 
 
-class Examples(Sequence[Example]):
-    """Examples in the order of their source; ``unreadable`` lists the rows that were left out."""
+@dataclass(frozen=True)
+class Entry:
+    """One example that is read when it is asked for; ``id`` and ``task`` are known before."""
 
-    def __init__(self, examples: Sequence[Example], unreadable: Sequence[UnreadableRow] = ()) -> None:
-        self._examples = tuple(examples)
+    id: str
+    task: str
+    load: Callable[[], Example]
+
+
+class Examples(Sequence[Example]):
+    """Examples in the order of their source, each read when it is asked for; ``ids`` are known without reading.
+
+    ``unreadable`` lists the rows that were left out.
+    """
+
+    def __init__(self, entries: Sequence[Entry | Example], unreadable: Sequence[UnreadableRow] = ()) -> None:
+        self._entries = tuple(entries)
         self.unreadable = tuple(unreadable)
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(entry.id for entry in self._entries)
+
     def __len__(self) -> int:
-        return len(self._examples)
+        return len(self._entries)
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -82,5 +102,6 @@ class Examples(Sequence[Example]):
 
     def __getitem__(self, index: int | slice) -> Example | Examples:
         if isinstance(index, slice):
-            return Examples(self._examples[index], self.unreadable)
-        return self._examples[index]
+            return Examples(self._entries[index], self.unreadable)
+        entry = self._entries[index]
+        return entry if isinstance(entry, Example) else entry.load()
