@@ -64,6 +64,13 @@ class Listening:
     """Before this no honest client can have heard enough: delivery plus what has to be heard."""
     impossible: tuple[Played, ...] = field(default=())
 
+    def share(self, side: Side) -> float:
+        """Of what must be heard of this side, over all turns, the share that was: 0..1."""
+        replies = [each for each in self.replies if each.side == side]
+        needed = sum(each.needed for each in replies)
+        heard = sum(min(each.heard, each.needed) for each in replies)
+        return heard / needed if needed else float(bool(replies))
+
     def missing(self, now: float) -> str | None:
         """What is left to hear as one sentence, or None."""
         unheard = [each for each in self.replies if not each.enough]

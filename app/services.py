@@ -17,6 +17,8 @@ from app.settings import Settings
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import: the page is up before they are
     from app.answering import Answering
+    from app.raters import Raters
+    from app.voting import Voting
     from wavalign.models.protocol import Sampling, SpokenDialogueModel
     from wavalign.models.registry import Registry
 
@@ -32,6 +34,8 @@ class Services:
         self.recordings = Recordings(settings.home / "recordings", settings.limits.recordings_hours)
         self.stops = Stops()
         self._loading = threading.Lock()
+        self._opening = threading.Lock()
+        self._voting: Voting | None = None
         self._models: dict[tuple[str, ...], SpokenDialogueModel] = {}
 
     @cached_property
@@ -43,6 +47,31 @@ class Services:
     @cached_property
     def senses(self) -> ClosedTalkSenses:
         return ClosedTalkSenses(self.settings)
+
+    @cached_property
+    def raters(self) -> Raters:
+        from app.raters import Raters
+
+        return Raters.from_home(self.settings.home, self.settings.secret)
+
+    @cached_property
+    def voting(self) -> Voting:
+        """The arena, its database opened (and brought up to date) on first use.
+
+        Raises:
+            StoreError: one sentence, when the database cannot be used.
+        """
+        from app.speakers import LoadedSpeakers
+        from app.staging import Staging
+        from app.store import open_store
+        from app.voting import Voting
+
+        with self._opening:
+            if self._voting is None:
+                store = open_store(self.settings.home, self.settings.database)
+                self._voting = Voting(Staging(store, LoadedSpeakers(self)))
+                self._voting.sweep()
+        return self._voting
 
     def names(self) -> tuple[str, ...]:
         """Checkpoints to choose from, the default first."""

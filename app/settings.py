@@ -40,24 +40,34 @@ class Settings:
     assets: Path
     port: int | None = None
     preload: bool = True
+    database: str | None = None
+    """Of battles and votes: a ``postgresql://`` or ``sqlite:///`` URL; None is a SQLite file in ``home``."""
+    secret: str | None = None
+    """Signs raters' ids; None: a file in ``home``, made once."""
     limits: Limits = Limits()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Reads WAVALIGN_HOME, WAVALIGN_ASSETS, WAVALIGN_PORT and WAVALIGN_PRELOAD (0 loads on first use).
+        """Reads WAVALIGN_HOME, WAVALIGN_ASSETS, WAVALIGN_PORT, WAVALIGN_PRELOAD (0 loads on first use),
+        WAVALIGN_DATABASE and WAVALIGN_SECRET (at least 16 characters; one for all replicas, or for a lasting home).
 
         Raises:
-            SettingsError: when the port is not one.
+            SettingsError: when the port is not one, or the secret is short.
         """
         port = environment.get("WAVALIGN_PORT") or environment.get("GRADIO_SERVER_PORT")
         if port and not (port.isdigit() and 0 < int(port) < 65536):
             raise SettingsError(f"WAVALIGN_PORT must be between 1 and 65535, got {port!r}.")
+        secret = environment.get("WAVALIGN_SECRET") or None
+        if secret is not None and len(secret) < 16:
+            raise SettingsError("WAVALIGN_SECRET must have at least 16 characters.")
         home = environment.get("WAVALIGN_HOME") or Path.home() / ".cache" / "wavalign-workbench"
         return cls(
             home=Path(home).expanduser().resolve(),
             assets=Path(environment.get("WAVALIGN_ASSETS") or _REPOSITORY / "assets").expanduser().resolve(),
             port=int(port) if port else None,
             preload=environment.get("WAVALIGN_PRELOAD", "1") != "0",
+            database=environment.get("WAVALIGN_DATABASE") or None,
+            secret=secret,
         )
 
 

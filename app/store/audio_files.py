@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,11 @@ class AudioFiles:
         _sync_folder(path.parent)
         return name
 
+    def keep(self, data: bytes) -> str:
+        """As ``put``, for a transaction that has the audio lock: costs nothing when the file is still there."""
+        name = hashlib.sha256(data).hexdigest()
+        return name if self.path(name).exists() else self.put(data)
+
     def path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise ValueError(f"Not the name of an audio file: {name!r}.")
@@ -74,9 +80,16 @@ class AudioFiles:
     def names(self) -> Iterator[str]:
         yield from (path.stem for path in sorted(self.folder.glob("??/*.wav")))
 
-    def sweep_drafts(self) -> int:
-        """Deletes what a killed process left half written."""
-        drafts = list(self.folder.glob("??/.*.part"))
+    def age(self, name: str) -> float:
+        """Seconds since the file was written; 0 when it is gone."""
+        try:
+            return time.time() - self.path(name).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
+    def sweep_drafts(self, older_than: float) -> int:
+        """Deletes what killed processes left half written before that time; returns how many files."""
+        drafts = [each for each in self.folder.glob("??/.*.part") if each.stat().st_mtime < older_than]
         for draft in drafts:
             draft.unlink(missing_ok=True)
         return len(drafts)

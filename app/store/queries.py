@@ -136,7 +136,7 @@ def read_votes(
     erased = dict(
         session.execute(_of(select(ErasedBattle.battle, ErasedBattle.cause), ErasedBattle.battle, only)).all()
     )
-    levels = _levels(session)
+    levels = consents(session)
     flags = _flags(session)
     measured = _measured(session, only)
     records = []
@@ -210,7 +210,8 @@ def _flags(session: Session) -> dict[tuple[str | None, str | None], str]:
     return {key[:2]: key[2] for key, is_raised in sorted(raised.items(), key=str) if is_raised}
 
 
-def _levels(session: Session) -> dict[str, list[tuple[float, str]]]:
+def consents(session: Session) -> dict[str, list[tuple[float, str]]]:
+    """What every rater allowed and when, oldest first."""
     levels: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for rater, at, level in session.execute(select(Consent.rater, Consent.at, Consent.level).order_by(Consent.at)):
         levels[rater].append((at, level))
