@@ -83,8 +83,10 @@ def failures(store: Store) -> list[Failure]:
         ]
 
 
-def counts(store: Store) -> dict[str, int]:
-    """Of people only: ``votes`` that stand, ``battles`` that are not void, ``raters`` who voted."""
+def counts(store: Store, now: float) -> dict[str, int]:
+    """Of people only: ``votes`` that stand, ``battles`` that are not void (``today``: since midnight here), ``raters``
+    who voted."""
+    midnight = time.mktime((*time.localtime(now)[:3], 0, 0, 0, 0, 0, -1))
     standing = (
         select(func.count(), func.count(VoteRow.rater.distinct()))
         .select_from(VoteRow)
@@ -96,8 +98,9 @@ def counts(store: Store) -> dict[str, int]:
     held = select(func.count()).select_from(BattleRow).outerjoin(VoidRow, VoidRow.battle == BattleRow.id)
     with store.reading() as session:
         votes, raters = session.execute(standing).one()
-        battles = session.scalar(held.where(BattleRow.source == "human", VoidRow.id.is_(None)))
-    return {"votes": votes, "battles": battles, "raters": raters}
+        held = held.where(BattleRow.source == "human", VoidRow.id.is_(None))
+        battles, today = session.scalar(held), session.scalar(held.where(BattleRow.at >= midnight))
+    return {"votes": votes, "battles": battles, "today": today, "raters": raters}
 
 
 def sweep(store: Store, now: float, rules: Rules) -> None:

@@ -353,7 +353,7 @@ class Voting:
         return arena_host.failures(self.store)
 
     def counts(self) -> dict[str, int]:
-        return arena_host.counts(self.store)
+        return arena_host.counts(self.store, self._now())
 
     def sweep(self) -> None:
         """Whatever is due: see ``arena_host.sweep``."""

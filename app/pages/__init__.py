@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.pages import talk
+from app.pages import arena, talk
 from app.services import Services
 
 
@@ -18,4 +18,7 @@ class Page:
     build: Callable[[Services], None]
 
 
-PAGES = (Page("Talk", "", talk.build),)
+PAGES = (
+    Page("Talk", "", talk.build),
+    Page("Arena", "arena", arena.build),
+)

@@ -1,0 +1,91 @@
+"""The Arena page: one question, two replies, nobody knows whose, one vote."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import gradio as gr
+
+from app.components.stage import examples_strip
+from app.examples import load_examples
+from app.pages.arena_desk import Desk
+from app.pages.arena_handlers import Composer, Handlers
+from app.services import Services
+from app.settings import PAGE_FILES
+
+_TEMPLATE = (
+    '<div class="arena" data-step="loading"><p class="arena-live" aria-live="polite"></p>'
+    '<p class="arena-alert" role="alert" hidden></p><div class="arena-panel"></div>'
+    '<p class="arena-status" role="status" hidden></p></div>'
+)
+_FOOT = '<div class="arena-foot"></div><div class="arena-drawer"></div>'
+
+
+def build(services: Services) -> None:
+    """Draws the page into the Blocks that is open."""
+    examples = load_examples(services.settings.assets)
+    desk = Desk(services)
+
+    def arena(message: Any, profile: gr.OAuthProfile | None) -> dict[str, Any]:
+        return desk.answer(message, profile.username if profile else None)
+
+    if os.environ.get("SPACE_ID") and os.environ.get("OAUTH_CLIENT_ID"):
+        # Elsewhere there is nobody to sign in to.
+        gr.LoginButton("Sign in, to keep your votes on every device", size="sm", elem_id="arena-login")
+    # The ticket is filled in by the page's script at every request.
+    ticket = gr.Textbox(visible="hidden", elem_id="arena-ticket")
+    stage = gr.HTML(
+        value={},
+        html_template=_TEMPLATE,
+        js_on_load="\n".join((PAGE_FILES / name).read_text(encoding="utf-8") for name in ("ab-player.js", "arena.js")),
+        apply_default_css=False,
+        server_functions=[arena],
+        elem_id="arena",
+    )
+    with gr.Column(elem_id="arena-composer"):
+        gr.HTML(
+            '<p class="arena-go-on">Or go on talking; both sides hear it.</p>', apply_default_css=False, js_on_load=None
+        )
+        with gr.Row(elem_id="arena-input", equal_height=False):
+            recording = gr.Audio(
+                sources=["microphone", "upload"],
+                type="filepath",
+                label="Speak, or drop a file",
+                show_label=False,
+                editable=False,
+                buttons=[],
+                elem_id="recording",
+                min_width=260,
+                scale=2,
+                waveform_options=gr.WaveformOptions(waveform_color="#94a3ab", waveform_progress_color="#0f766e"),
+            )
+            with gr.Column(scale=3, min_width=280):
+                text = gr.Textbox(
+                    placeholder="Type a question, Enter sends it",
+                    show_label=False,
+                    label="Question",
+                    container=False,
+                    lines=1,
+                    max_lines=4,
+                    elem_id="question",
+                    submit_btn=False,
+                )
+                send = gr.Button("Ask both", variant="primary", elem_id="send", min_width=88)
+        strip = examples_strip(examples)
+    gr.HTML(_FOOT, apply_default_css=False, js_on_load=None, elem_id="arena-foot")
+
+    handlers = Handlers(services, desk, Composer(stage, recording, text), examples)
+    answering = {
+        "outputs": [stage, recording, text],
+        "concurrency_id": "models",
+        "concurrency_limit": services.settings.limits.at_once,
+        "trigger_mode": "once",
+        "show_progress": "hidden",
+        "api_visibility": "private",
+    }
+    ticketed = "(ticket, ...rest) => [window.wavalignTicket(), ...rest]"
+    send.click(handlers.send, [ticket, recording, text], js=ticketed, **answering)
+    text.submit(handlers.send_text, [ticket, text], js=ticketed, **answering)
+    recording.stop_recording(handlers.recorded, [ticket, recording], js=ticketed, **answering)
+    strip.example(handlers.example, [ticket], js=ticketed, **answering)

@@ -1,0 +1,218 @@
+"""What the Arena page's script asks of the server: one message in, one answer out, plain JSON. Knows no Gradio.
+
+Every message names its rater by a signed token; nothing it says about a battle is believed without asking the store.
+Before the reveal no answer holds a checkpoint's name, and both sides of a turn travel in one answer.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from app import my_votes
+from app.battles import BattleError, Stage
+from app.equaliser import TARGET_LUFS, loudness
+from app.examples import load_examples
+from app.listening import PlaybackError
+from app.pages import arena_view
+from app.services import Services
+from app.store import StoreError
+from wavalign import audio
+from wavalign.audio import Waveform
+
+TIDY_SECONDS = 600.0
+STRANGER = "This browser's id was not made here. Reload the page to get a new one."
+_SOUND_RATE = 16_000
+
+Json = dict[str, Any]
+
+
+def failure(error: Exception) -> Json:
+    """Any failure as one sentence; a fault of ours is logged and told in general words."""
+    if isinstance(error, BattleError):
+        return {"code": error.code, "message": str(error)}
+    if isinstance(error, PlaybackError):
+        return {"code": "playback", "message": str(error)}
+    if isinstance(error, StoreError):
+        return {"code": "store", "message": str(error)}
+    traceback.print_exception(error, file=sys.stderr)
+    return {"code": "fault", "message": "Something went wrong here, and was logged. Try again."}
+
+
+@dataclass
+class Desk:
+    """``clock`` is in seconds and never goes back: it says when to tidy up."""
+
+    services: Services
+    clock: Callable[[], float] = time.monotonic
+    _tidied: float = field(default=-math.inf, init=False)
+    _acts: dict[str, Callable[[str, Mapping[str, Any]], Json]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._acts = {
+            "consent": self._consent,
+            "sound": self._sound,
+            "next": self._next,
+            "fetch": self._fetch,
+            "progress": self._progress,
+            "report": self._report,
+            "vote": self._vote,
+            "detail": self._detail,
+            "undo": self._undo,
+            "reveal": self._reveal,
+            "mine": self._mine,
+            "retract": self._retract,
+            "erase": self._erase,
+        }
+
+    def answer(self, message: Any, account: str | None = None) -> Json:
+        """One message; ``account`` is the signed-in account's name, whose votes do not depend on the browser."""
+        try:
+            if not isinstance(message, dict):
+                raise BattleError("message", "That is not a message this page sends.")
+            if message.get("do") == "hello":
+                return self._hello(message, account)
+            act = self._acts.get(message.get("do")) if isinstance(message.get("do"), str) else None
+            if act is None:
+                raise BattleError("message", "That is not a message this page sends.")
+            return act(self.rater(message.get("token"), account), message)
+        except Exception as error:  # the outermost boundary: a sentence goes out, the traceback is logged
+            return {"error": failure(error)}
+
+    def rater(self, token: Any, account: str | None = None) -> str:
+        """Who asks.
+
+        Raises:
+            BattleError: ``rater``, when the token was not signed here.
+        """
+        if account:
+            return self.services.raters.account(account)
+        rater = self.services.raters.rater_of(token)
+        if rater is None:
+            raise BattleError("rater", STRANGER)
+        return rater
+
+    def _hello(self, message: Mapping[str, Any], account: str | None) -> Json:
+        raters = self.services.raters
+        self._tidy()
+        if account is None and raters.rater_of(message.get("token")) is None:
+            token = raters.issue()
+            return {"token": token, **self._standing(raters.rater_of(token))}
+        return self._standing(self.rater(message.get("token"), account))
+
+    def _tidy(self) -> None:
+        """Now and then what nobody may keep is erased; nobody waits for it."""
+        if self.clock() - self._tidied > TIDY_SECONDS:
+            self._tidied = self.clock()
+            threading.Thread(target=self.services.voting.sweep, name="tidy", daemon=True).start()
+
+    def _standing(self, rater: str) -> Json:
+        """What the foot of the page and the first screen depend on."""
+        voting = self.services.voting
+        return {
+            "consent": voting.consent_of(rater),
+            "current": voting.current(rater),
+            **self._counts(rater),
+        }
+
+    def _counts(self, rater: str) -> Json:
+        voting = self.services.voting
+        return {"votes": my_votes.standing_votes(voting.store, rater), "today": voting.counts()["today"]}
+
+    def _consent(self, rater: str, message: Mapping[str, Any]) -> Json:
+        self.services.voting.consent(rater, message.get("level"))
+        return self._standing(rater)
+
+    def _sound(self, rater: str, message: Mapping[str, Any]) -> Json:
+        return {"audio": self._sound_check}
+
+    @cached_property
+    def _sound_check(self) -> str:
+        """A shipped voice as loud as replies are, else two notes; base64 of a wav."""
+        spoken = next((each.audio for each in load_examples(self.services.settings.assets) if each.audio), None)
+        voice = audio.read(spoken).resampled(_SOUND_RATE) if spoken else _two_notes()
+        gain = 10 ** ((TARGET_LUFS - loudness(voice.samples.astype(np.float64), voice.sample_rate)) / 20)
+        samples = voice.samples * min(gain, 0.89 / max(voice.peak(), 1e-6))
+        return arena_view.base64_of(Waveform(samples.astype(np.float32), voice.sample_rate).to_wav_bytes())
+
+    def _next(self, rater: str, message: Mapping[str, Any]) -> Json:
+        again = self.services.voting.repeat(rater)
+        return {"battle": again.battle if again is not None else None}
+
+    def _fetch(self, rater: str, message: Mapping[str, Any]) -> Json:
+        """The turns from number ``after`` on, both sides of each together; after a reload, the standing vote too."""
+        battle, after = message.get("battle"), message.get("after")
+        first = after if isinstance(after, int) and not isinstance(after, bool) and after > 0 else 0
+        turns = self.services.voting.deliver(battle, rater)
+        progress = self.services.voting.progress(battle, rater)
+        found = {
+            "turns": [arena_view.turn_of(each) for each in turns if each.turn >= first],
+            "progress": arena_view.progress_of(progress),
+        }
+        if progress.stage is Stage.VOTED:
+            vote = next(each for each in self.services.voting.mine(rater) if each.battle == battle)
+            said = {name: getattr(vote, name) for name in ("helpfulness", "naturalness", "reason")}
+            found["receipt"] = {"choice": arena_view.choice_of(vote), "undo_seconds": progress.undo_seconds, **said}
+        return found
+
+    def _progress(self, rater: str, message: Mapping[str, Any]) -> Json:
+        return {"progress": arena_view.progress_of(self.services.voting.progress(message.get("battle"), rater))}
+
+    def _report(self, rater: str, message: Mapping[str, Any]) -> Json:
+        progress = self.services.voting.report_playback(message.get("battle"), rater, message.get("reports"))
+        return {"progress": arena_view.progress_of(progress)}
+
+    def _vote(self, rater: str, message: Mapping[str, Any]) -> Json:
+        receipt = self.services.voting.vote(message.get("battle"), rater, message.get("choice"))
+        shown = {"choice": message.get("choice"), "undo_seconds": receipt.undo_seconds}
+        return {"receipt": shown, **self._counts(rater)}
+
+    def _detail(self, rater: str, message: Mapping[str, Any]) -> Json:
+        said = [message.get(name) for name in ("helpfulness", "naturalness", "reason")]
+        self.services.voting.detail(message.get("battle"), rater, *said)
+        return {"saved": True}
+
+    def _undo(self, rater: str, message: Mapping[str, Any]) -> Json:
+        progress = self.services.voting.undo(message.get("battle"), rater)
+        return {"progress": arena_view.progress_of(progress), **self._counts(rater)}
+
+    def _reveal(self, rater: str, message: Mapping[str, Any]) -> Json:
+        return {
+            "reveal": arena_view.reveal_of(self.services.voting.reveal(message.get("battle"), rater)),
+            **self._counts(rater),
+        }
+
+    def _mine(self, rater: str, message: Mapping[str, Any]) -> Json:
+        return {"mine": [arena_view.my_vote(each) for each in self.services.voting.mine(rater)]}
+
+    def _retract(self, rater: str, message: Mapping[str, Any]) -> Json:
+        mine = self.services.voting.retract(message.get("receipt"), rater)
+        return {"retracted": arena_view.my_vote(mine), **self._standing(rater)}
+
+    def _erase(self, rater: str, message: Mapping[str, Any]) -> Json:
+        erased = self.services.voting.erase(rater)
+        token = self.services.raters.issue()  # nothing ties what comes later to what was erased
+        battles = f"{erased.battles} battle{'' if erased.battles == 1 else 's'}"
+        files = f"{erased.recordings} recording{'' if erased.recordings == 1 else 's'}"
+        return {
+            "token": token,
+            "words": f"Erased: {battles} and {files}. This browser has a new id from now on.",
+            **self._standing(self.services.raters.rater_of(token)),
+        }
+
+
+def _two_notes() -> Waveform:
+    """A fifth, one note after the other, 1.2 s."""
+    clock = np.arange(round(0.6 * _SOUND_RATE)) / _SOUND_RATE
+    fade = np.minimum(1, np.minimum(clock, clock[::-1]) / 0.05)
+    notes = [0.2 * fade * np.sin(2 * np.pi * hertz * clock) for hertz in (330.0, 495.0)]
+    return Waveform(np.concatenate(notes).astype(np.float32), _SOUND_RATE)
