@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Executor, Future
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -255,3 +256,24 @@ def test_a_model_of_another_family_needs_only_its_description(tmp_path) -> None:
     for request, reply in zip(requests, replies, strict=True):
         model.base.grammar.check(reply.tokens, whole=reply.finished)
         assert model.reply_many([request])[0].tokens == reply.tokens
+
+
+def test_text_only_groups_end_with_their_text_and_begin_as_whole_ones(model: InterleavedModel) -> None:
+    prompts = [model.encode_prompt(SPOKEN), model.encode_prompt(TYPED)]
+    sampling = replace(SAMPLING, max_tokens=100)
+    whole = model.sample_groups(prompts, 4, sampling)
+    short = model.sample_groups(prompts, 4, sampling, text_only=True)
+    end = model.tokens.text_end
+    for long, cut in zip(chain(*whole), chain(*short), strict=True):
+        assert long.tokens[: len(cut.tokens)] == cut.tokens
+        if end in long.tokens:
+            assert cut.finished
+            assert cut.tokens[-1] == end
+            assert cut.tokens.count(end) == 1
+
+
+def test_parts_of_a_batch_draw_as_the_whole(model: InterleavedModel) -> None:
+    prompts = [model.encode_prompt(SPOKEN), model.encode_prompt(TYPED)]
+    whole = model.sample_groups(prompts, 3, SAMPLING)
+    parts = [model.sample_groups([prompt], 3, SAMPLING, first=index)[0] for index, prompt in enumerate(prompts)]
+    assert [[r.tokens for r in group] for group in parts] == [[r.tokens for r in group] for group in whole]

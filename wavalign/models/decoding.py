@@ -23,13 +23,17 @@ _SHRINK_AT = 0.75
 
 @dataclass(frozen=True)
 class Row:
-    """One completion to make. ``stream`` tells apart rows that share a seed; ``speech_limit`` is in tokens."""
+    """One completion to make. ``stream`` tells apart rows that share a seed; ``speech_limit`` is in tokens.
+
+    ``text_only``: the row is finished as soon as no word can follow any more.
+    """
 
     prompt: Sequence[int]
     sampling: Sampling
     adapter: str | None = None
     stream: int = 0
     speech_limit: int | None = None
+    text_only: bool = False
 
 
 @dataclass
@@ -79,6 +83,7 @@ def decode(
     speech_limit = np.array([np.iinfo(np.int64).max if limit is None else limit for limit in limits])
     token_limit = np.array([sampling.max_tokens for sampling in samplings])
     history = np.zeros((len(rows), room), dtype=np.int64)
+    text_only = np.array([rows[index].text_only for index in order])
 
     for step in range(room):
         if stop is not None and stop.is_set():
@@ -99,7 +104,7 @@ def decode(
             completion.tokens.append(token_list[i])
             if logprobs:
                 completion.logprobs.append(chosen_list[i])
-        ended = states == grammar.done
+        ended = (states == grammar.done) | (text_only & grammar.text_over[states])
         for i in np.flatnonzero(ended & (before != grammar.done)):
             completions[row_list[i]].finished = True
         spoken += grammar.class_of[tokens] == TokenClass.SPEECH
@@ -117,7 +122,7 @@ def decode(
             sampler.keep(kept)
             drawn = drawn[index]
             active, states, spoken, history = active[kept], states[kept], spoken[kept], history[kept]
-            speech_limit, token_limit = speech_limit[kept], token_limit[kept]
+            speech_limit, token_limit, text_only = speech_limit[kept], token_limit[kept], text_only[kept]
         if stop is not None and stop.is_set():
             break
         logits = session.step(drawn)

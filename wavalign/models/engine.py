@@ -37,6 +37,9 @@ class Engine(Protocol):
         Returns the session and the logits (len(prompts) * copies, V) after the prompts.
         """
 
+    def weights_changed(self, adapter: str | None) -> None:
+        """The weights of an adapter, or the base's own (None), are no longer what they were."""
+
 
 def engine_for(model: Any, lock: threading.RLock | None = None) -> Engine:
     """The fastest engine that is exact for ``model`` (a causal LM, or a PEFT model around one).

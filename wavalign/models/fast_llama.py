@@ -26,7 +26,10 @@ LARGEST = 200_000_000
 
 
 class FastLlama:
-    """An ``Engine``. Follows in-place changes of the model's parameters (training) through their version counters."""
+    """An ``Engine``. Follows in-place changes of the model's parameters (training) through their version counters.
+
+    Fused optimisers do not count; after such a step, ``weights_changed`` says it.
+    """
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -77,6 +80,14 @@ class FastLlama:
         self._pack()
         parts = [part for layer in self.layers for part in (layer.qkv, layer.out, layer.gate_up, layer.down)]
         return sum(part.bytes_read for part in [*parts, self.head])
+
+    def weights_changed(self, adapter: str | None) -> None:
+        """Forgets what was made of an adapter's weights, or of the base's own (None)."""
+        with self._lock:
+            if adapter is None:
+                self._packed_from = ()
+            else:
+                self._adapters.pop(adapter, None)
 
     def _pack(self) -> None:
         """Packs the weights, again only when they have changed."""

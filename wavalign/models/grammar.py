@@ -40,6 +40,7 @@ class Grammar:
         mask_of: int64 (states,), which row of ``masks`` holds in a state.
         masks: bool (distinct masks, vocabulary), True where the token is allowed.
         speaks: bool (distinct masks,), True where speech is among the allowed classes.
+        text_over: bool (states,), True where no word can follow any more.
     """
 
     def __init__(self, tokens: TokenMap) -> None:
@@ -58,6 +59,7 @@ class Grammar:
         self.mask_of = self.mask_of.reshape(-1)
         self.masks = patterns[:, self.class_of]
         self.speaks = patterns[:, TokenClass.SPEECH].copy()
+        self.text_over = ~_leading_to(self.following, TokenClass.TEXT)
 
     def advance(self, states: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """The states (B,) after one token (B,) each; a finished row stays finished."""
@@ -76,6 +78,16 @@ class Grammar:
                 raise LayoutError(f"Token {position} of the completion ({token}, {name}) breaks the layout.")
         if whole and state != self.done:
             raise LayoutError("The completion stops before its end of turn.")
+
+
+def _leading_to(following: np.ndarray, token_class: TokenClass) -> np.ndarray:
+    """bool (states,): from where a token of ``token_class`` can still come, now or later."""
+    leads = following[:, token_class] >= 0
+    while True:
+        further = leads | ((following >= 0) & leads[following]).any(1)
+        if (further == leads).all():
+            return leads
+        leads = further
 
 
 def _classes(tokens: TokenMap) -> np.ndarray:
@@ -161,5 +173,6 @@ class FreeGrammar:
         self.mask_of = np.zeros(2, dtype=np.int64)
         self.masks = np.ones((1, vocabulary_size), dtype=bool)
         self.speaks = np.zeros(1, dtype=bool)
+        self.text_over = np.array([False, True])
 
     advance = Grammar.advance

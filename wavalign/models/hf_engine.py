@@ -27,6 +27,9 @@ class HfEngine:
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
 
+    def weights_changed(self, adapter: str | None) -> None:
+        """The model's own modules are what runs: there is nothing to forget."""
+
     @torch.inference_mode()
     def start(
         self, prompts: Sequence[Sequence[int]], adapters: Sequence[str | None], copies: int, room: int

@@ -195,14 +195,16 @@ class InterleavedModel:
         *,
         checkpoint: str | None = None,
         stop: threading.Event | None = None,
+        first: int = 0,
+        text_only: bool = False,
     ) -> list[list[Rollout]]:
         """``group_size`` completions of each prompt, each prompt read once; see ``TrainablePolicy``."""
         adapter = self._adapter(checkpoint or self.names[0])
         limit = self._speech_limit(sampling)
         rows = []
-        for index, prompt in enumerate(prompts):
+        for index, prompt in enumerate(prompts, start=first):
             settings = self._fitted(sampling, len(prompt))
-            rows += [Row(prompt, settings, adapter, (index << 32) + k, limit) for k in range(group_size)]
+            rows += [Row(prompt, settings, adapter, (index << 32) + k, limit, text_only) for k in range(group_size)]
         completions = finished(decode(self.base.engine, self.base.grammar, rows, logprobs=True, stop=stop))
         rollouts = [Rollout(tuple(c.tokens), np.array(c.logprobs, np.float32), c.finished) for c in completions]
         return [rollouts[start : start + group_size] for start in range(0, len(rollouts), group_size)]

@@ -180,8 +180,14 @@ class TrainablePolicy(Protocol):
         *,
         checkpoint: str | None = None,
         stop: threading.Event | None = None,
+        first: int = 0,
+        text_only: bool = False,
     ) -> list[list[Rollout]]:
-        """``group_size`` completions of each prompt, each prompt read once. Row i, sample k: a seed of its own."""
+        """``group_size`` completions of each prompt, each prompt read once. Row i, sample k: a seed of its own.
+
+        ``first`` is the number of the first prompt in a larger batch, so that parts of it draw as the whole would.
+        ``text_only`` ends a completion, as finished, where its text ends.
+        """
 
     def score(
         self,
