@@ -3,6 +3,7 @@
     python -m evaluation.speed sampler       tokens a second against transformers' generate
     python -m evaluation.speed sidebyside    two checkpoints together against one
     python -m evaluation.speed talk          first audio, real-time factor, cold start of the app
+    python -m evaluation.speed ratings       a million votes, against evalica
     python -m evaluation.speed sampler --json
 
 The machine's speed cancels out of the ratios; other work on it does not cancel fully, so the sides take turns and the
@@ -21,6 +22,7 @@ from pathlib import Path
 import torch
 
 from evaluation.figures import Section, table
+from evaluation.speed_ratings import ratings
 from evaluation.speed_sampler import sampler
 from evaluation.speed_sidebyside import sidebyside
 from evaluation.speed_talk import talk
@@ -33,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[SpeedOptions], Section]] = {
     "sampler": sampler,
     "sidebyside": sidebyside,
     "talk": talk,
+    "ratings": ratings,
 }
 
 
