@@ -108,7 +108,7 @@ def listening(rounds: Sequence[Round], rules: Rules) -> Listening:
             impossible.append(played)
             continue
         for earlier in spent_since:
-            if rounds[earlier].delivered and min(rounds[earlier].delivered.values()) <= at:
+            if rounds[earlier].delivered and min(rounds[earlier].delivered.values()) < at:
                 spent_since[earlier] += length
         believed.append((turn, played))
     needed_total = 0.0
