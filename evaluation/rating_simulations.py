@@ -242,8 +242,8 @@ def _markdown(sections: Sequence[Section], options: argparse.Namespace) -> str:
     lines = [
         "# Simulations of the ratings",
         "",
-        f"Made by `{command} --repeats {options.repeats} --seed {options.seed} --write {options.write}`; what the numbers",
-        "mean is in [ratings.md](ratings.md).",
+        f"Made by `{command} --repeats {options.repeats} --seed {options.seed} --write {options.write}`;",
+        "[ratings.md](ratings.md) says what the numbers mean.",
         "",
         "```text",
         table(sections),

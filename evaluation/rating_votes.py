@@ -82,7 +82,7 @@ class Votes:
         """What was answered to a further question, as votes of their own."""
         asked = np.isfinite(self.dimensions[name])
         answers = self.dimensions[name][asked].astype(int)
-        outcome = np.array([TIE, LEFT, RIGHT])[answers]
+        outcome = np.array([TIE, LEFT, RIGHT])[answers]  # -1 counts from the end
         return replace(self.where(asked), outcome=outcome, strength=answers, dimensions={})
 
     def between(self, one: str, other: str) -> Votes:

@@ -2,10 +2,10 @@
 
 With d = rating(left) - rating(right) + position + covariates . effects, all in logits, and nu = exp(ties):
 
-    P(left) : P(right) : P(tie)  =  exp(d/2) : exp(-d/2) : nu                (Davidson 1970, J. Am. Stat. Assoc. 65, eq. 2.1)
+    P(left) : P(right) : P(tie)  =  exp(d/2) : exp(-d/2) : nu                  (Davidson 1970, J. Am. Stat. Assoc. 65)
 
-The position effect is that of Davidson and Beaver (1977, Biometrics 33). Every parameter has a normal prior of mean 0, so
-that six wins of six give a finite gap, and the posterior is strictly concave: Newton's method finds its one maximum.
+The position effect is that of Davidson and Beaver (1977, Biometrics 33). Every parameter has a normal prior of mean 0,
+so that six wins of six give a finite gap, and the posterior is strictly concave: Newton's method finds its one maximum.
 Votes enter as counts per ordered pair, the model's sufficient statistics, so that a million votes cost what a hundred
 do once they are counted. "Both bad" is no preference: it is not in these counts (see ``rating_intervals.both_bad``).
 """
