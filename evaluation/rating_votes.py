@@ -30,7 +30,7 @@ class Votes:
     strength (n,): 3 left is much better, 2 better, 1 slightly; -1 to -3 right; 0 for a tie and for both bad.
     rater (n,): a pseudonym, whole number or text; votes of one rater are not independent.
     source: where the votes come from ("human", "simulated"), one for all; an array (n,) is checked to hold only one.
-    covariates: name -> (n,) left minus right, as log duration ratio, difference in loudness.
+    covariates: name -> (n,) left minus right, as log duration ratio, difference in loudness; NaN where unknown.
     dimensions: name -> (n,) of a further question: 1 left is better, 0 no difference, -1 right, NaN not answered.
     unit (n,): what was judged, the same text for the same prompt; empty where a prompt was used once only.
     category (n,): the kind of prompt; empty where unknown.
@@ -78,6 +78,10 @@ class Votes:
         parts["dimensions"] = {name: values[chosen] for name, values in self.dimensions.items()}
         return replace(self, **parts)
 
+    def with_checkpoints(self, names: tuple[str, ...], place: np.ndarray) -> Votes:
+        """The same votes with checkpoint i renumbered to ``place[i]`` of ``names``."""
+        return replace(self, checkpoints=names, left=place[self.left], right=place[self.right])
+
     def of_dimension(self, name: str) -> Votes:
         """What was answered to a further question, as votes of their own."""
         asked = np.isfinite(self.dimensions[name])
@@ -118,10 +122,6 @@ class Votes:
             raise VotesError(f"A strength must lie between -{STRONGEST} and {STRONGEST}.")
         if (np.sign(self.strength) != np.array([1, -1, 0, 0])[self.outcome]).any():
             raise VotesError("A strength must be positive for left, negative for right, 0 for a tie and for both bad.")
-        for name, values in self.covariates.items():
-            if not np.isfinite(values).all():
-                amiss = int((~np.isfinite(values)).sum())
-                raise VotesError(f"The covariate {name!r} is missing or not finite in {amiss} votes.")
         for name, values in self.dimensions.items():
             if not np.isin(values[~np.isnan(values)], (-1, 0, 1)).all():
                 raise VotesError(f"The dimension {name!r} holds values other than -1, 0, 1 and NaN.")

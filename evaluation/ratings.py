@@ -135,12 +135,16 @@ def count(votes: Votes, covariates: Sequence[str] = ()) -> Cells:
     """Counts votes per ordered pair; with covariates, each vote is a cell of its own.
 
     Raises:
-        VotesError: a covariate that the votes do not have.
+        VotesError: a covariate that the votes do not have, or do not all have.
     """
     missing = [name for name in covariates if name not in votes.covariates]
     if missing:
         known = ", ".join(votes.covariates) or "none"
         raise VotesError(f"The votes have no covariate {missing[0]!r}; they have: {known}.")
+    for name in covariates:
+        unknown = int((~np.isfinite(votes.covariates[name])).sum())
+        if unknown:
+            raise VotesError(f"The covariate {name!r} is unknown in {unknown} of {len(votes)} votes: leave those out.")
     m = len(votes.checkpoints)
     pair = votes.left * m + votes.right
     if covariates:
