@@ -19,6 +19,7 @@ _TEMPLATE = (
     '<p class="arena-alert" role="alert" hidden></p><div class="arena-panel"></div>'
     '<p class="arena-status" role="status" hidden></p></div>'
 )
+_SCRIPTS = ("ab-player.js", "arena-first.js", "arena-battle.js", "arena-after.js", "arena-mine.js", "arena.js")
 _FOOT = '<div class="arena-foot"></div><div class="arena-drawer"></div>'
 
 
@@ -38,14 +39,17 @@ def build(services: Services) -> None:
     stage = gr.HTML(
         value={},
         html_template=_TEMPLATE,
-        js_on_load="\n".join((PAGE_FILES / name).read_text(encoding="utf-8") for name in ("ab-player.js", "arena.js")),
+        js_on_load="\n".join((PAGE_FILES / name).read_text(encoding="utf-8") for name in _SCRIPTS),
         apply_default_css=False,
         server_functions=[arena],
         elem_id="arena",
     )
     with gr.Column(elem_id="arena-composer"):
         gr.HTML(
-            '<p class="arena-go-on">Or go on talking; both sides hear it.</p>', apply_default_css=False, js_on_load=None
+            '<p class="arena-go-on">Or go on talking: both sides hear it.</p>',
+            apply_default_css=False,
+            js_on_load=None,
+            elem_id="arena-go-on",
         )
         with gr.Row(elem_id="arena-input", equal_height=False):
             recording = gr.Audio(

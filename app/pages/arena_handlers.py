@@ -8,7 +8,7 @@ import secrets
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -103,7 +103,9 @@ class Handlers:
             if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(self.examples):
                 raise IntakeError(NOTHING_GIVEN)
             chosen = self.examples[index]
-            return self._spoken(str(chosen.audio)) if chosen.audio else self._typed(chosen.text)
+            if chosen.audio is None:
+                return self._typed(chosen.text)
+            return replace(self._spoken(str(chosen.audio)), heard=chosen.text)  # what it says is known
 
         yield from self._ask(request, profile, ticket, asked)
 

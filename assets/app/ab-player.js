@@ -133,7 +133,10 @@ class ABPlayer {
       const pick = make("button", "ab-pick", NAMES[side]);
       pick.type = "button";
       pick.title = "Hear " + NAMES[side] + " (key " + NAMES[side] + ")";
-      pick.addEventListener("click", () => this.choose(side));
+      pick.addEventListener("click", (event) => {
+        if (event.detail) pick.blur(); // pressed with a finger or a mouse: space goes on meaning play and pause
+        this.choose(side);
+      });
       const canvas = make("canvas", "ab-wave");
       canvas.setAttribute("aria-hidden", "true");
       canvas.addEventListener("pointerdown", (event) => this.drag(event, side, canvas));
