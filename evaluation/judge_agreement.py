@@ -29,7 +29,7 @@ from evaluation.intervals import DRAWS, Estimate, bootstrap_mean
 
 LOWEST, HIGHEST = 1.0, 5.0
 _ABOUT = ("prompt", "sample", "dimension", "id", "text", "note")
-"""Columns that tell what was rated; every other column is a rater, as long as all its cells are scores or empty."""
+"""Columns that tell what was rated; every other column that holds a score is a rater's."""
 
 
 class ScoresError(ValueError):
@@ -136,7 +136,9 @@ def read_ratings(path: Path, human: Sequence[str] = ("human",), judges: Sequence
     """
     rows = list(_rows(path))
     columns = list(dict.fromkeys(name for _, row in rows for name in row))
-    judges = judges or [name for name in columns if name not in (*human, *_ABOUT)]
+    if not judges:
+        others = (name for name in columns if name not in (*human, *_ABOUT))
+        judges = [name for name in others if any(_number(row.get(name)) is not None for _, row in rows)]
     for name in ("prompt", *human, *judges):
         if name not in columns:
             raise ScoresError(f'{path} has no column "{name}"; its columns are: {", ".join(map(str, columns))}.')

@@ -102,12 +102,12 @@ def test_repeating_the_replies_of_a_prompt_does_not_shorten_the_interval():
     assert four.high - four.low == pytest.approx(once.high - once.low, rel=0.1)
 
 
-CSV = """prompt,sample,dimension,anna,ben,ears,eyes
-p1,0,semantic,4,5,5,3
-p1,1,semantic,2,,2,
-p1,0,acoustic,3,3,4,9
-p2,0,semantic,1,1,1,x
-p2,1,semantic,,,5,5
+CSV = """prompt,sample,dimension,anna,ben,ears,eyes,voice
+p1,0,semantic,4,5,5,3,low
+p1,1,semantic,2,,2,,low
+p1,0,acoustic,3,3,4,9,low
+p2,0,semantic,1,1,1,x,high
+p2,1,semantic,,,5,5,high
 """
 
 
@@ -120,6 +120,7 @@ def test_a_table_is_read_by_dimension_people_averaged_and_bad_judgements_failed(
     assert semantic.judges["ears"].tolist() == [5, 2, 1]
     np.testing.assert_array_equal(semantic.judges["eyes"], [3, np.nan, np.nan])
     assert np.isnan(acoustic.judges["eyes"][0])
+    assert list(semantic.judges) == ["ears", "eyes"]
 
 
 def test_jsonl_is_read_alike(tmp_path):

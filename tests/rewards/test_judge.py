@@ -103,6 +103,16 @@ def test_the_users_recording_is_sent_when_asked_for_and_where_there_is_nothing_e
     assert recordings(without) == 2
 
 
+def test_the_turns_before_are_told_in_words():
+    turns = (Turn("user", text="capital of france"), Turn("assistant", text="paris", codes=(1,)))
+    last = Turn("user", text="and spain", codes=(1, 2))
+    with judge_server(always(Answer())) as server:
+        judge(server.url).score([answer(waveform=buzz(), of=Example("a", Dialogue((*turns, last))))])
+    asked = server.requests[0]["messages"][1]["content"][0]["text"]
+    assert "user: capital of france\nassistant: paris\n" in asked
+    assert "<request>\nand spain\n</request>" in asked
+
+
 def test_a_question_that_is_nowhere_in_words_is_an_error():
     with judge_server(always(Answer())) as server, pytest.raises(RewardError, match="example z has neither"):
         judge(server.url).score([answer(waveform=buzz(), of=example("z", question=None))])

@@ -145,6 +145,16 @@ def test_repeated_ids_are_refused(folder):
         load(jsonl(folder, changed(id="a"), changed(id="a")))
 
 
+def test_a_json_list_of_rows_is_read_too(folder):
+    (folder / "rows.json").write_text(json.dumps([changed(id="a"), 3]))
+    examples = load(folder / "rows.json", unreadable="skip")
+    assert examples.ids == ("a",)
+    assert str(examples.unreadable[0]).endswith("rows.json:2: a row must be an object of the schema's fields, got int.")
+    (folder / "rows.json").write_text('{"a": 1}\n{"b": 2}')
+    with pytest.raises(DataError, match="not valid JSON"):
+        load(folder / "rows.json")
+
+
 # Rows that cannot be used
 
 BROKEN = {

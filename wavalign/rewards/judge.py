@@ -94,9 +94,18 @@ class Judge:
         spoken = answer.example.prompt.turns[-1].speech
         heard = spoken is not None and (self.client.config.hear_question or isinstance(question, Waveform))
         words = question if isinstance(question, str) else "(only as a recording)"
-        request = f"What the user asked:\n<request>\n{words}\n</request>"
+        request = f"{_history(answer)}What the user asked:\n<request>\n{words}\n</request>"
         recordings = [("The user's recording:", spoken.to_wav_bytes())] if heard else []
         return request, [*recordings, ("The reply to rate:", answer.waveform.to_wav_bytes())]
+
+
+def _history(answer: Answer) -> str:
+    """The turns before in words: "and Spain?" means nothing without them."""
+    before = answer.example.prompt.turns[:-1]
+    if not before:
+        return ""
+    lines = "\n".join(f"{turn.role}: {turn.text or '(a recording)'}" for turn in before)
+    return f"Earlier in the conversation:\n<history>\n{lines}\n</history>\n\n"
 
 
 def holistic(config: RewardConfig, context: RewardContext) -> Judge:

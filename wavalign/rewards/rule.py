@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from wavalign.closedtalk.grading import grade
-from wavalign.closedtalk.world import item_of
+from wavalign.closedtalk.world import Item, item_of
 from wavalign.rewards.config import RewardConfig
 from wavalign.rewards.protocol import Answer, RewardError
 from wavalign.rewards.registry import RewardContext
@@ -27,7 +27,7 @@ class Rule:
         """
         return [float(grade(answer.text, self._item(answer))) for answer in answers]
 
-    def _item(self, answer: Answer):
+    def _item(self, answer: Answer) -> Item:
         item = answer.example.facts.get("item")
         if item is None:
             raise RewardError(

@@ -1,4 +1,4 @@
-"""A JSONL file, one row of the published schema a line; audio paths are relative to the file."""
+"""A JSONL file, one row of the published schema a line (or a .json list of rows); audio paths start at the file."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ def read(
     Raises:
         DataError: when the file itself cannot be read.
     """
-    path = Path(config.path or "")
+    path = Path(config.path or "").expanduser()
+    numbered = _list_of(path) if path.suffix == ".json" else lines(path)
     entries: list[Entry] = []
     unreadable: list[UnreadableRow] = []
-    for number, line in lines(path):
+    for number, row in numbered:
         try:
-            entries.append(entry_of(convert(_parsed(line)), f"{path.name}:{number}", path.parent, config.check_audio))
+            row = _parsed(row) if isinstance(row, bytes) else row
+            entries.append(entry_of(convert(row), f"{path.name}:{number}", path.parent, config.check_audio))
         except RowError as error:
             unreadable.append(UnreadableRow(path, number, str(error)))
     return entries, unreadable
@@ -44,6 +46,19 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     yield number, line
     except OSError as error:
         raise DataError(f"The data file {path} cannot be read ({error.strerror}).") from error
+
+
+def _list_of(path: Path) -> Iterator[tuple[int, Any]]:
+    """The rows of a JSON list, numbered from 1."""
+    try:
+        rows = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"The data file {path} cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON; rows that stand one a line belong in a .jsonl file.") from error
+    if not isinstance(rows, list):
+        raise DataError(f"{path} must hold a list of rows.")
+    yield from enumerate(rows, start=1)
 
 
 def _parsed(line: bytes) -> Any:
