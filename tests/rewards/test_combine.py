@@ -137,6 +137,23 @@ def test_a_reward_must_score_every_reply():
         mix(Short("rule", [])).score([answer()] * 2)
 
 
+def test_an_interruption_tells_the_other_rewards_to_give_up(tmp_path):
+    context = RewardContext(tmp_path)
+
+    class Waits(Given):
+        def score(self, answers):
+            assert context.stop.wait(30)
+            return [None for _ in answers]
+
+    class Breaks(Given):
+        def score(self, answers):
+            raise RewardError("broken")
+
+    config = RewardConfig(weights={"rule": 1, "format": 1})
+    with pytest.raises(RewardError, match="broken"):
+        RewardMix([Breaks("rule", []), Waits("format", [])], config, context.stop).score([answer()])
+
+
 def test_no_replies_need_no_rewards():
     scored = mix(Given("rule", [])).score([])
     assert scored.combined == []

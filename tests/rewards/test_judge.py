@@ -6,9 +6,11 @@ import base64
 import json
 import logging
 import random
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from wavalign.rewards.config import JudgeConfig, RewardConfig
 from wavalign.rewards.judge_client import JudgeClient, parse_score
 from wavalign.rewards.judgement_cache import JudgementCache
 from wavalign.rewards.protocol import RewardError
-from wavalign.rewards.registry import build
+from wavalign.rewards.registry import RewardContext, build
 from wavalign.training.examples import Example
 
 
@@ -32,9 +34,11 @@ def judge(url, name="judge", cache=None, **settings):
     """The reward called ``name``, which never really waits; its waits are in ``judge.waits``."""
     settings = {"attempts": 3, "timeout_s": 5, "backoff_s": 1, **settings}
     config = RewardConfig(weights={name: 1}, judge=JudgeConfig(url=url, model="ears-1", **settings), cache=cache)
-    built = build(name, config, SimpleNamespace())
+    context = RewardContext(Path("nowhere"))
+    built = build(name, config, context)
     built.waits = []
-    built.client = JudgeClient(config.judge, sleep=built.waits.append, rng=random.Random(0))
+    built.client = JudgeClient(config.judge, context.stop, built.waits.append, random.Random(0))
+    built.stop = context.stop
     return built
 
 
@@ -226,7 +230,7 @@ def test_a_refusal_of_one_request_is_not_asked_again():
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("status", [301, 401, 403, 404])
 def test_what_no_request_gets_past_stops_with_one_sentence(status):
     with judge_server(always(Answer(status=status))) as server, pytest.raises(RewardError, match=f"status {status}"):
         judge(server.url, concurrency=1).score(distinct(6))
@@ -262,6 +266,26 @@ def test_nobody_waits_after_the_last_attempt():
         built = judge(server.url, attempts=3)
         built.score([answer(waveform=buzz())])
     assert len(built.waits) == 2
+
+
+def test_a_stopped_run_waits_for_no_judge():
+    def stops(number, body):
+        built.stop.set()
+        return Answer(status=500)
+
+    with judge_server(stops) as server:
+        built = judge(server.url, concurrency=1, attempts=9)
+        assert built.score(distinct(5)) == [None] * 5
+    assert len(server.requests) == 1
+
+
+def test_a_wait_ends_when_the_run_is_stopped():
+    stop = threading.Event()
+    config = JudgeConfig(url="http://127.0.0.1:9/v1", model="m", backoff_s=60, attempts=3)
+    threading.Timer(0.2, stop.set).start()
+    started = time.monotonic()
+    assert JudgeClient(config, stop).ask("rate", "this", []).score is None
+    assert time.monotonic() - started < 20
 
 
 # The cache
@@ -322,6 +346,13 @@ def test_the_key_comes_from_the_environment_and_is_shown_nowhere(monkeypatch, ca
     assert "MY_JUDGE_KEY" in str(refused.value)
     assert "secret" not in str(refused.value) + caplog.text + repr(built.client.config)
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_key_that_cannot_be_one_is_not_shown_either(monkeypatch):
+    monkeypatch.setenv("WAVALIGN_JUDGE_API_KEY", "sk-secret\nsk-other")
+    with pytest.raises(RewardError, match="WAVALIGN_JUDGE_API_KEY") as refused:
+        judge("http://127.0.0.1:9/v1")
+    assert "secret" not in str(refused.value)
 
 
 def test_without_a_key_none_is_sent(monkeypatch):

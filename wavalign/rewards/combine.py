@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -57,10 +58,14 @@ def combine(weights: Mapping[str, float], parts: Mapping[str, Sequence[Score]]) 
 
 
 class RewardMix:
-    """The rewards of a config, asked together. ``state`` and ``restore`` carry the memory of recent failures."""
+    """The rewards of a config, asked together. ``state`` and ``restore`` carry the memory of recent failures.
 
-    def __init__(self, rewards: Sequence[Reward], config: RewardConfig) -> None:
+    ``stop`` is the context's: it is set when scoring is interrupted, so that no reward keeps the process waiting.
+    """
+
+    def __init__(self, rewards: Sequence[Reward], config: RewardConfig, stop: threading.Event | None = None) -> None:
         self.rewards = tuple(rewards)
+        self._stop = stop or threading.Event()
         self.weights = {reward.name: config.weights[reward.name] for reward in self.rewards}
         self._limit = config.max_failed_share
         self._recent = {reward.name: deque[bool](maxlen=config.failure_window) for reward in self.rewards}
@@ -70,7 +75,7 @@ class RewardMix:
         """Raises:
         RewardError: when a reward cannot be built.
         """
-        return cls([build(name, config, context) for name in config.weights], config)
+        return cls([build(name, config, context) for name in config.weights], config, context.stop)
 
     @property
     def needs_audio(self) -> bool:
@@ -107,7 +112,11 @@ class RewardMix:
             return Scored({reward.name: [] for reward in self.rewards}, [])
         with ThreadPoolExecutor(max_workers=len(self.rewards), thread_name_prefix="reward") as pool:
             pending = {reward.name: pool.submit(reward.score, answers) for reward in self.rewards}
-            parts = {name: [checked(score) for score in future.result()] for name, future in pending.items()}
+            try:
+                parts = {name: [checked(score) for score in future.result()] for name, future in pending.items()}
+            except BaseException:
+                self._stop.set()
+                raise
         for name, scores in parts.items():
             if len(scores) != len(answers):
                 raise RewardError(f'The reward "{name}" gave {len(scores)} scores for {len(answers)} replies.')

@@ -54,7 +54,7 @@ class Judge:
             pending = {key: pool.submit(self._score, key, answer) for key, answer in once.items()}
             try:
                 scores = {key: future.result() for key, future in pending.items()}
-            except RewardError:
+            except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         return [scores[keys[id(answer)]] if id(answer) in keys else LOWEST for answer in answers]
@@ -110,20 +110,20 @@ def _history(answer: Answer) -> str:
 
 def holistic(config: RewardConfig, context: RewardContext) -> Judge:
     """Content and delivery together, as one user would rate them."""
-    return _judge("judge", "holistic", "both", config)
+    return _judge("judge", "holistic", "both", config, context)
 
 
 def semantic(config: RewardConfig, context: RewardContext) -> Judge:
     """The words alone."""
-    return _judge("judge_semantic", "semantic", "text", config)
+    return _judge("judge_semantic", "semantic", "text", config, context)
 
 
 def acoustic(config: RewardConfig, context: RewardContext) -> Judge:
     """The sound alone."""
-    return _judge("judge_acoustic", "acoustic", "speech", config)
+    return _judge("judge_acoustic", "acoustic", "speech", config, context)
 
 
-def _judge(name: str, aspect: str, channel: Judged, config: RewardConfig) -> Judge:
+def _judge(name: str, aspect: str, channel: Judged, config: RewardConfig, context: RewardContext) -> Judge:
     if config.judge is None:
         raise RewardError(f'The reward "{name}" needs rewards.judge: its url and model.')
-    return Judge(name, aspect, channel, JudgeClient(config.judge), JudgementCache(config.cache))
+    return Judge(name, aspect, channel, JudgeClient(config.judge, context.stop), JudgementCache(config.cache))

@@ -11,7 +11,7 @@ import base64
 import os
 import random
 import re
-import time
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,16 +44,26 @@ def parse_score(words: str) -> float | None:
 
 
 class JudgeClient:
-    """Asks one endpoint; may be used by many threads. The key is read from the environment and shown nowhere."""
+    """Asks one endpoint; may be used by many threads. The key is read from the environment and shown nowhere.
+
+    When ``stop`` is set, waits end and what was not judged yet has failed.
+    """
 
     def __init__(
-        self, config: JudgeConfig, sleep: Callable[[float], None] = time.sleep, rng: random.Random | None = None
+        self,
+        config: JudgeConfig,
+        stop: threading.Event | None = None,
+        sleep: Callable[[float], object] | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         self.config = config
-        self._sleep = sleep
+        self._stop = stop or threading.Event()
+        self._sleep = sleep or self._stop.wait
         self._rng = rng or random.Random()
-        self._key = os.environ.get(config.api_key_env, "").strip()
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        key = os.environ.get(config.api_key_env, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise RewardError(f"The key in {config.api_key_env} holds characters that no key has; set it again.")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         limits = httpx.Limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency)
         self._http = httpx.Client(headers=headers, timeout=config.timeout_s, limits=limits)
 
@@ -76,6 +86,8 @@ class JudgeClient:
         }
         judgement = Judgement(None, reason="it was not asked")
         for attempt in range(self.config.attempts):
+            if self._stop.is_set():
+                return Judgement(None, reason="the run was stopped")
             judgement, again, asked_wait = self._once(body)
             if judgement.score is not None or not again:
                 return judgement
@@ -98,15 +110,17 @@ class JudgeClient:
         """The judgement, whether asking again may help, and the seconds the server asks to wait."""
         try:
             response = self._http.post(f"{self.config.url}/chat/completions", json=body)
+        except httpx.InvalidURL as error:
+            raise RewardError(f"rewards.judge.url is not an address: {self.config.url}.") from error
         except httpx.TimeoutException:
             return Judgement(None, reason=f"no answer within {self.config.timeout_s:g} s"), True, None
         except httpx.TransportError as error:
             return Judgement(None, reason=f"no connection ({type(error).__name__})"), True, None
         status = response.status_code
-        if status in _MISCONFIGURED:
+        if status in _MISCONFIGURED or 300 <= status < 400:
             raise RewardError(
-                f"The judge at {self.config.url} refuses the model {self.config.model!r} with status {status}: check "
-                f"rewards.judge.url, rewards.judge.model and the key in {self.config.api_key_env}."
+                f"The judge at {self.config.url} answers with status {status} for the model {self.config.model!r}: "
+                f"check rewards.judge.url, rewards.judge.model and the key in {self.config.api_key_env}."
             )
         if status != 200:
             again = status in _AGAIN or status >= 500

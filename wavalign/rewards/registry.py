@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,9 +33,13 @@ REFERENCES_FILE = "closedtalk-references.json"
 
 @dataclass
 class RewardContext:
-    """What rewards measure with, loaded from ``assets`` when the first of them asks."""
+    """What rewards measure with, loaded from ``assets`` when the first of them asks.
+
+    ``stop`` is for another thread to set when a run must end: rewards that wait for somebody give up.
+    """
 
     assets: Path
+    stop: threading.Event = field(default_factory=threading.Event)
 
     @cached_property
     def recogniser(self) -> Recogniser:
