@@ -26,9 +26,14 @@ class Recordings:
 
     def put_file(self, name: str, data: bytes) -> Path:
         """A file to download under a readable ``name``, in a folder whose name cannot be guessed."""
+        path = self.place(name)
+        path.write_bytes(data)
+        return path
+
+    def place(self, name: str) -> Path:
+        """Where a file to download under that name may be written."""
         folder = self.folder / secrets.token_urlsafe(18)
         folder.mkdir()
-        (folder / name).write_bytes(data)
         return folder / name
 
     def drop(self, paths: Iterable[Path]) -> None:

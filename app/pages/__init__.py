@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.pages import arena, talk
+from app.pages import arena, preferences, talk
 from app.services import Services
 
 
@@ -21,4 +21,5 @@ class Page:
 PAGES = (
     Page("Talk", "", talk.build),
     Page("Arena", "arena", arena.build),
+    Page("Preferences", "preferences", preferences.build),
 )

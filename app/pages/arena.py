@@ -19,7 +19,15 @@ _TEMPLATE = (
     '<p class="arena-alert" role="alert" hidden></p><div class="arena-panel"></div>'
     '<p class="arena-status" role="status" hidden></p></div>'
 )
-_SCRIPTS = ("ab-player.js", "arena-first.js", "arena-battle.js", "arena-after.js", "arena-mine.js", "arena.js")
+_SCRIPTS = (
+    "ab-player.js",
+    "arena-common.js",
+    "arena-first.js",
+    "arena-battle.js",
+    "arena-after.js",
+    "arena-mine.js",
+    "arena.js",
+)
 _FOOT = '<div class="arena-foot"></div><div class="arena-drawer"></div>'
 
 

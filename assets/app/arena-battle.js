@@ -1,16 +1,5 @@
 // A battle on the page: what was asked, the players, the vote and what is still to be heard before it.
 
-const CHOICES = [
-  [3, "A is much better", "A much", 1],
-  [2, "A is better", "A", 2],
-  [1, "A is slightly better", "A slightly", 3],
-  [0, "No difference", "No difference", 4],
-  [-1, "B is slightly better", "B slightly", 5],
-  [-2, "B is better", "B", 6],
-  [-3, "B is much better", "B much", 7],
-  ["both_bad", "Both are bad", "Both bad", 0],
-];
-
 function showComposer() {
   battle = null;
   step("compose");
@@ -165,10 +154,6 @@ async function report(reports) {
   const id = battle && battle.id;
   const answer = await call("report", { battle: id, reports });
   if (battle && battle.id === id && !battle.receipt && answer.progress) showProgress(answer.progress);
-}
-
-function label(choice) {
-  return CHOICES.find((each) => each[0] === choice)[1];
 }
 
 function choose(choice) {

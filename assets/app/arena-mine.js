@@ -7,7 +7,7 @@ function showFoot() {
   if (me.consent !== null) {
     links.append(
       button("My votes", "arena-plain", () => (drawer.dataset.open === "mine" ? shut() : showMine())),
-      button("What I agreed to", "arena-plain", () => { silence(); showConsent(); window.scrollTo({ top: 0 }); }),
+      ...footLinks(),
       button("Erase my data", "arena-plain", () => (drawer.dataset.open === "erase" ? shut() : showErase()))
     );
   }
@@ -74,10 +74,9 @@ function showErase() {
     if (answer.error) return tell(answer.error.message);
     me.consent = null;
     me.current = null;
-    battle = null;
     arrived(answer);
     openDrawer("erase", make("p", "", answer.words), button("Close", "arena-plain", shut));
-    showConsent();
+    erased();
   });
   openDrawer(
     "erase",

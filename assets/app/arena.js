@@ -1,50 +1,13 @@
 // The Arena page: consent, sound check, battle, vote, reveal. The browser holds a rater's token and a battle's id only;
 // what is true is asked of the server. Everything a person or a model said is set as text, never as markup.
 
-const TOKEN_KEY = "wavalign-rater";
-const root = element.querySelector(".arena");
-const panel = element.querySelector(".arena-panel");
-const notice = element.querySelector(".arena-alert");
 const status = element.querySelector(".arena-status");
-const live = element.querySelector(".arena-live");
-let foot = null; // below the composer, in a piece of the page of its own
-let drawer = null;
-
-const remembered = { token: null };
-const read = () => { try { return localStorage.getItem(TOKEN_KEY); } catch { return remembered.token; } };
-const keep = (token) => {
-  remembered.token = token;
-  try { localStorage.setItem(TOKEN_KEY, token); } catch { /* a private window: until it is closed */ }
-};
-
-const me = { token: read(), consent: null, votes: 0, today: 0, choices: null };
 let battle = null; // {id, players, turns, progress, chosen, repeat, receipt}
 let ticking = null;
 let seen = null;
 
 // What the composer's events send along: who asks, and in which battle.
 window.wavalignTicket = () => JSON.stringify({ token: me.token, battle: battle && !battle.receipt ? battle.id : null });
-
-async function call(what, data = {}) {
-  let answer;
-  try {
-    answer = await server.arena({ do: what, token: me.token, ...data });
-    if (answer && answer.error && answer.error.code === "rater" && what !== "hello") start();
-  } catch {
-    answer = { error: { code: "lost", message: "The connection was lost. Check it, then try again." } };
-  }
-  return answer && typeof answer === "object" ? answer : { error: { code: "lost", message: "No answer came back. Try again." } };
-}
-
-function tell(message) {
-  notice.hidden = !message;
-  say(notice, message || "");
-  if (message) notice.scrollIntoView({ block: "nearest" });
-}
-
-function speak(text) {
-  say(live, text);
-}
 
 function step(name) {
   root.dataset.step = name;
@@ -55,26 +18,6 @@ function step(name) {
 function mark(name, value) {
   const composer = document.querySelector("#arena-composer");
   if (composer) composer.dataset[name] = String(value);
-}
-
-function button(text, name, act) {
-  const node = make("button", name, text);
-  node.type = "button";
-  node.addEventListener("click", act);
-  return node;
-}
-
-function silence() {
-  if (AB.playing) AB.playing.pause();
-}
-
-function arrived(answer) {
-  if (answer.token) {
-    me.token = answer.token;
-    keep(answer.token);
-  }
-  for (const name of ["consent", "votes", "today", "current"]) if (name in answer) me[name] = answer[name];
-  showFoot();
 }
 
 // What the composer's events bring: {nonce, state, battle, error}.
@@ -128,16 +71,19 @@ document.addEventListener("keydown", (event) => {
   else return;
   event.preventDefault();
 });
-window.addEventListener("pagehide", silence);
+// What else the foot offers here.
+const footLinks = () => [button("What I agreed to", "arena-plain", () => { silence(); showConsent(); window.scrollTo({ top: 0 }); })];
+
+// Everything of this rater is gone.
+function erased() {
+  battle = null;
+  showConsent();
+}
 
 async function start() {
   step("loading");
   const answer = await call("hello");
-  while (!drawer) {
-    foot = document.querySelector(".arena-foot");
-    drawer = document.querySelector(".arena-drawer");
-    if (!drawer) await new Promise((next) => setTimeout(next, 50));
-  }
+  await footed();
   if (answer.error) {
     const box = make("section", "arena-card arena-empty");
     box.append(make("p", "", answer.error.message), button("Try again", "arena-primary", start));
