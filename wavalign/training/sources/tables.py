@@ -6,15 +6,17 @@ columns are read undecoded, so that its own decoder (torchcodec) is not needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow
 import pyarrow.parquet
 
 from wavalign.training.data_config import DataConfig
-from wavalign.training.examples import DataError, Entry, UnreadableRow
+from wavalign.training.examples import DataError, Entry, Example, UnreadableRow
 from wavalign.training.sources.rows import RowError, entry_of
 
 SPLIT = "train"
@@ -31,21 +33,61 @@ def read(
     """
     path = Path(config.path or "").expanduser()
     if path.is_file():
-        tables: Iterable[tuple[Path | str, Path | None, list[dict]]] = [(path, path.parent, _parquet(path))]
+        tables = [_Table(path, path.parent, _parquet(path))]
     elif path.is_dir() and not any((path / name).is_file() for name in _SAVED):
-        tables = [(file, path, _parquet(file)) for file in _parquet_files(path, config.split or SPLIT)]
+        tables = [_Table(file, path, _parquet(file)) for file in _parquet_files(path, config.split or SPLIT)]
     else:
-        tables = [(config.path or "", path if path.is_dir() else None, _through_datasets(config, path))]
+        tables = [_Table(config.path or "", path if path.is_dir() else None, _through_datasets(config, path))]
     entries: list[Entry] = []
     unreadable: list[UnreadableRow] = []
-    for file, folder, rows in tables:
-        name = file.name if isinstance(file, Path) else file
-        for number, row in enumerate(rows, start=1):
+    for table in tables:
+        for number in range(1, len(table.rows) + 1):
             try:
-                entries.append(entry_of(convert(row), f"{name}:{number}", folder, config.check_audio))
+                entry = table.entry(number, convert, config.check_audio)
             except RowError as error:
-                unreadable.append(UnreadableRow(file, number, str(error)))
+                unreadable.append(UnreadableRow(table.file, number, str(error)))
+                continue
+            # The row is read again when it is asked for: recordings inside a table would fill the memory.
+            entries.append(Entry(entry.id, entry.task, partial(table.example, number, convert)))
     return entries, unreadable
+
+
+class _Rows(Protocol):
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int) -> dict: ...
+
+
+@dataclass(frozen=True)
+class _Table:
+    """One table; ``folder`` is where relative paths in it start."""
+
+    file: Path | str
+    folder: Path | None
+    rows: _Rows
+
+    def entry(self, number: int, convert: Callable[[Any], Any], check_audio: bool) -> Entry:
+        name = self.file.name if isinstance(self.file, Path) else self.file
+        return entry_of(convert(self.rows[number - 1]), f"{name}:{number}", self.folder, check_audio)
+
+    def example(self, number: int, convert: Callable[[Any], Any]) -> Example:
+        try:
+            return self.entry(number, convert, check_audio=False).load()
+        except RowError as error:
+            raise DataError(f"{self.file}:{number}: {error}") from error
+
+
+class _ParquetRows:
+    """Rows of an Arrow table, one at a time."""
+
+    def __init__(self, table: pyarrow.Table) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def __getitem__(self, place: int) -> dict:
+        return self._table.slice(place, 1).to_pylist()[0]
 
 
 def _parquet_files(folder: Path, split: str) -> list[Path]:
@@ -58,14 +100,14 @@ def _parquet_files(folder: Path, split: str) -> list[Path]:
     return chosen
 
 
-def _parquet(path: Path) -> list[dict]:
+def _parquet(path: Path) -> _Rows:
     try:
-        return pyarrow.parquet.read_table(path).to_pylist()
+        return _ParquetRows(pyarrow.parquet.read_table(path, memory_map=True))
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read as parquet ({str(error).splitlines()[0]}).") from error
 
 
-def _through_datasets(config: DataConfig, path: Path) -> Iterable[dict]:
+def _through_datasets(config: DataConfig, path: Path) -> _Rows:
     try:
         import datasets
     except ImportError as error:
@@ -87,7 +129,7 @@ def _through_datasets(config: DataConfig, path: Path) -> Iterable[dict]:
     return _rows(datasets, table)
 
 
-def _rows(datasets: Any, table: Any) -> Iterable[dict]:
+def _rows(datasets: Any, table: Any) -> _Rows:
     """The rows, with audio as bytes or path."""
     for name, feature in table.features.items():
         if isinstance(feature, datasets.Audio):
