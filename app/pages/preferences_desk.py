@@ -89,7 +89,8 @@ class PreferencesDesk:
         row = self.preferences.preview(selection_of(message.get("filter")), message.get("shape"))
         if row is None:
             return {"row": None}
-        return {"row": json.dumps({name: _shown(value) for name, value in row.items()}, indent=2, ensure_ascii=False)}
+        cells = [f'  "{name}": {json.dumps(_shown(value), ensure_ascii=False)}' for name, value in row.items()]
+        return {"row": "{\n" + ",\n".join(cells) + "\n}"}
 
     def _export(self, message: Mapping[str, Any]) -> Json:
         selection = selection_of(message.get("filter"))

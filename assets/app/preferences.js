@@ -56,12 +56,12 @@ function day(name) {
 }
 
 const pairs = select([["", "All"]], "", (value) => { filter.pair = value ? JSON.parse(value) : null; });
-const consents = select([["research", "Research or publish"], ["publish", "Publish only"]], "research", (value) => { filter.consent = value; });
+const consents = select([["research", "Any use"], ["publish", "Publish only"]], "research", (value) => { filter.consent = value; });
 filters.append(
   field("Pair", pairs),
   field("From", day("since")),
   field("To", day("until")),
-  field("Raters", select([["", "All"], ["0.7", "Reliable (0.7)"], ["0.8", "Reliable (0.8)"], ["0.9", "Very reliable (0.9)"]], "", (value) => { filter.reliability = value ? Number(value) : null; })),
+  field("Reliability", select([["", "All"], ["0.7", "0.7 or more"], ["0.8", "0.8 or more"], ["0.9", "0.9 or more"]], "", (value) => { filter.reliability = value ? Number(value) : null; })),
   field("Consent", consents),
   field("Votes of", select([["human", "People"], ["simulated", "Simulated raters"]], "human", (value) => { filter.source = value; }))
 );
