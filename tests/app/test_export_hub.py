@@ -1,0 +1,123 @@
+"""Pushing to the Hub, against an in-process one at the HTTP edge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+from huggingface_hub import HfApi
+
+from app.export_hub import Hub, Pusher, PushError
+from app.export_rows import VIEWS
+from app.store import open_store, queries
+from tests.app.arena import Arena, make_arena, spoken
+from tests.app.fake_hub import FakeHub, fake_hub
+
+
+@pytest.fixture
+def remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    with fake_hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def arena(tmp_path: Path) -> Arena:
+    made = make_arena(open_store(tmp_path / "home"))
+    made.join("b-1")
+    made.revealed(asked=spoken())
+    return made
+
+
+def hub_of(arena: Arena, remote: FakeHub, notes: Path, level: str = "publish") -> Hub:
+    return Hub(arena.voting.store, "someone/votes", notes, level, HfApi(endpoint=remote.url, token="hf_test"))
+
+
+def shards(remote: FakeHub) -> set[str]:
+    return {name for name in remote.files if name.startswith("log/")}
+
+
+def test_only_what_is_new_goes_up_and_nothing_is_changed(arena: Arena, remote: FakeHub, tmp_path: Path) -> None:
+    hub = hub_of(arena, remote, tmp_path / "notes")
+    first = hub.push()
+    assert len(first.shards) == 1
+    before = {name: remote.files[name] for name in shards(remote)}
+    assert hub.push().entries == 0
+    assert len(remote.commits) == 1
+    arena.revealed()
+    assert 0 < hub.push().entries < first.entries + 10
+    assert len(shards(remote)) == 2
+    assert before.items() <= remote.files.items()
+    for view in VIEWS:
+        assert len([name for name in remote.files if name.startswith(f"{view}/")]) == 1
+    assert "config_name: preference" in remote.files["README.md"].decode()
+
+
+def test_push_that_was_cut_off_is_done_again_without_doubles(arena: Arena, remote: FakeHub, tmp_path: Path) -> None:
+    hub = hub_of(arena, remote, tmp_path / "notes")
+    remote.lose_the_answer = True
+    with pytest.raises(PushError, match="did not take"):
+        hub.push()
+    assert len(shards(remote)) == 1
+    assert hub.push().entries == 0
+    fresh_notes = hub_of(arena, remote, tmp_path / "other notes")
+    assert fresh_notes.push().entries == 0
+
+
+def test_erased_rater_is_withdrawn_from_the_hub(arena: Arena, remote: FakeHub, tmp_path: Path) -> None:
+    arena.join("b-2")
+    arena.revealed(rater="b-2", asked=spoken(321.0))
+    hub = hub_of(arena, remote, tmp_path / "notes")
+    hub.push()
+    (old,) = shards(remote)
+    arena.voting.erase("b-2")
+    pushed = hub.push()
+    assert pushed.withdrawn == (old,)
+    assert old not in remote.files
+    assert remote.squashed == 1
+    assert hub.push().entries == 0
+    again = open_store(tmp_path / "again")
+    Hub(again, "someone/votes", tmp_path / "n", "publish", hub.api).rebuild()
+    assert {vote.rater: vote.excluded for vote in queries.votes(again, counted_only=False)} == {
+        "b-1": None,
+        "b-2": "erased",
+    }
+    assert len(set(again.audio.names())) == 5
+
+
+def test_consent_that_is_lowered_takes_back(arena: Arena, remote: FakeHub, tmp_path: Path) -> None:
+    hub = hub_of(arena, remote, tmp_path / "notes")
+    hub.push()
+    arena.clock.forward(1)
+    arena.voting.consent("b-1", "research")
+    assert len(hub.push().withdrawn) == 1
+    assert shards(remote) == set()
+
+
+def test_everything_goes_to_private_repositories_only(arena: Arena, remote: FakeHub, tmp_path: Path) -> None:
+    hub = hub_of(arena, remote, tmp_path / "notes", "everything")
+    remote.exists = True
+    with pytest.raises(PushError, match="is public"):
+        hub.push()
+    remote.exists = False
+    hub.push()
+    assert remote.private
+    assert "README.md" not in remote.files
+    again = open_store(tmp_path / "again")
+    Hub(again, "someone/votes", tmp_path / "n", "everything", hub.api).rebuild()
+    assert queries.votes(again) == queries.votes(arena.voting.store)
+
+
+def test_last_push_is_flushed_at_the_end_and_failures_are_told(arena: Arena, remote: FakeHub, tmp_path: Path) -> None:
+    told: list[str] = []
+    pusher = Pusher(hub_of(arena, remote, tmp_path / "notes"), minutes=60, told=told.append).start()
+    pusher.stop()
+    pusher.stop()
+    assert len(remote.commits) == 1
+    arena.revealed()
+    remote.refuse_commits = True
+    Pusher(hub_of(arena, remote, tmp_path / "notes"), minutes=60, told=told.append).start().stop()
+    assert "did not take" in told[-1] or "cannot be reached" in told[-1]
