@@ -23,7 +23,7 @@ from wavalign.models import scoring
 from wavalign.models.decoding import Completion, Row, Step, decode
 from wavalign.models.engine import Engine, engine_for
 from wavalign.models.grammar import Grammar
-from wavalign.models.layout import TokenMap
+from wavalign.models.layout import LayoutError, TokenMap
 from wavalign.models.prompting import Prompter
 from wavalign.models.protocol import GenerationError, Request, Rollout, Sampling, Scores
 from wavalign.models.streaming import ReplyBuilder
@@ -102,6 +102,28 @@ class InterleavedModel:
     @property
     def codec(self) -> SpeechCodec:
         return self.base.codec
+
+    @property
+    def network(self) -> Any:
+        """The causal LM itself, without what adapters wrap around it."""
+        return self.base.network
+
+    @property
+    def text_end(self) -> int | None:
+        """The token that closes a reply's text, in layouts that have one."""
+        return self.base.tokens.text_end
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """The words of a completion."""
+        return self.base.tokenizer.decode(self.base.tokens.text_ids(tokens), clean_up_tokenization_spaces=False)
+
+    def well_formed(self, tokens: Sequence[int], whole: bool) -> bool:
+        """Whether a completion follows the layout; a ``whole`` one must also reach its end."""
+        try:
+            self.base.grammar.check(tokens, whole)
+        except LayoutError:
+            return False
+        return True
 
     def reply(
         self,

@@ -166,6 +166,17 @@ class Scores:
 class TrainablePolicy(Protocol):
     """What post-training needs of a model."""
 
+    text_end: int | None
+    """The token that closes a reply's text, in layouts that have one."""
+    network: torch.nn.Module
+    """The causal LM whose weights, or adapters on it, are trained."""
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """The words of a completion."""
+
+    def well_formed(self, tokens: Sequence[int], whole: bool) -> bool:
+        """Whether a completion follows the layout; a ``whole`` one must also reach its end."""
+
     def encode_prompt(self, dialogue: Dialogue) -> list[int]:
         """Token ids up to and including the assistant mark; oldest turns are dropped when it would not fit."""
 

@@ -1,0 +1,236 @@
+"""The loop on a tiny model: every recipe runs, routes agree, runs go on exactly."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.tiny_run import small
+from wavalign.models.registry import Registry
+from wavalign.training.config import TrainConfig
+from wavalign.training.config_files import recipes
+from wavalign.training.journal import read_lines, read_metrics
+from wavalign.training.loop import Trainer
+
+TIMES = ("time", "attempt", "step_time", "perf/", "memory/")
+
+
+def train(config: TrainConfig, folder: Path, assets: Path) -> Trainer:
+    trainer = Trainer(config, folder, assets, quiet=True)
+    trainer.run()
+    return trainer
+
+
+def learned(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in trainer.trainee.parameters])
+
+
+def measured(folder: Path) -> list[dict[str, Any]]:
+    """The metrics that must not depend on the clock."""
+    return [{k: v for k, v in line.items() if not k.startswith(TIMES)} for line in read_metrics(folder)]
+
+
+@pytest.mark.parametrize("name", list(recipes()))
+def test_a_recipe_runs(name: str, assets: Path, tmp_path: Path) -> None:
+    config = small(name)
+    trainer = train(config, tmp_path, assets)
+    lines = read_metrics(tmp_path)
+    assert [line["step"] for line in lines] == [1, 2]
+    assert all(math.isfinite(line["loss"]) and "non_finite" not in line for line in lines)
+    before = Trainer(config, tmp_path / "fresh", assets, quiet=True)
+    assert not torch.equal(learned(trainer), learned(before))
+    assert json.loads((tmp_path / "result.json").read_text())["status"] == "completed"
+    # The recipe says what is sampled, and so do the metrics.
+    assert ("reward" in lines[0]) == (name != "sft")
+    assert ("loss/sft_speech" in lines[0]) == (name in ("sft", "hybrid-fixed", "wavalign", "alpo-anchored"))
+
+
+SAMPLED = {"method": {"kind": "hybrid", "mix": {"kind": "fixed", "rl": 0.5}}}
+
+
+def changed(**blocks: Any) -> TrainConfig:
+    return small(**SAMPLED, **blocks)
+
+
+# Equal routes to one update
+
+
+@pytest.fixture(scope="module")
+def one_pass(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+    folder = tmp_path_factory.mktemp("one-pass")
+    trainer = train(changed(batch=4, micro_batch=4, packing="on"), folder, assets)
+    return learned(trainer), measured(folder)
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        {"micro_batch": 1, "packing": "on"},
+        {"micro_batch": 3, "packing": "on"},
+        {"micro_batch": 4, "packing": "off"},
+        {"micro_batch": 1, "packing": "off"},
+        {"micro_batch": 2, "packing": "on", "gradient_checkpointing": True},
+        {"micro_batch": 4, "rollouts": {"rows_at_once": 3}},
+    ],
+    ids=["accumulated", "uneven", "one row each", "one prompt, one row each", "checkpointed", "sampled in parts"],
+)
+def test_the_update_does_not_depend_on_how_the_batch_is_cut(route, one_pass, assets, tmp_path) -> None:
+    trainer = train(changed(batch=4, **route), tmp_path, assets)
+    weights, lines = one_pass
+    for line, other in zip(lines, measured(tmp_path), strict=True):
+        assert line.keys() == other.keys()
+        for name, value in line.items():
+            if name != "num_tokens":
+                assert other[name] == pytest.approx(value, rel=2e-4, abs=2e-5), name
+    assert torch.allclose(learned(trainer), weights, atol=2e-5)
+
+
+# Going on exactly
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes"),
+    [
+        ("wavalign", {}),
+        ("wavalign", {"rollouts": {"updates": 2}, "method": {"preference": {"kl_text": 0.1}}}),
+        ("alpo-anchored", {}),
+        ("sft", {"tuning": {"kind": "full"}}),
+        ("wavalign", {"tuning": {"kind": "lora", "rank": 4, "dropout": 0.3}}),
+    ],
+    ids=["wavalign", "two updates and a divergence", "a lambda for each channel", "full fine-tuning", "dropout"],
+)
+def test_a_resumed_run_is_the_run_that_was_never_stopped(recipe, changes, assets, tmp_path) -> None:
+    config = small(recipe, steps=4, evaluation={"every": 3, "prompts": 2, "samples": 2, "spoken": 1}, **changes)
+    straight = train(config, tmp_path / "straight", assets)
+    folder = tmp_path / "stopped"
+    first = Trainer(config, folder, assets, quiet=True)
+    step, taken = first._one_step, []
+    first._one_step = lambda: (taken.append(1), len(taken) == 3 and first.stop.ask("enough"), step())[2]
+    assert first.run() == "stopped"
+    assert json.loads((folder / "result.json").read_text())["status"] == "stopped"
+    second = train(config, folder, assets)
+    assert [e["step"] for e in read_lines(folder / "events.jsonl") if e["event"] == "resumed"] == [3]
+    assert measured(folder) == measured(tmp_path / "straight")
+    assert torch.equal(learned(second), learned(straight))
+
+
+def test_a_run_that_is_done_stays_done(assets, tmp_path) -> None:
+    config = small("sft")
+    weights = learned(train(config, tmp_path, assets))
+    assert torch.equal(learned(train(config, tmp_path, assets)), weights)
+    assert len(read_lines(tmp_path / "metrics.jsonl")) == 2
+
+
+def test_a_request_in_the_folder_stops_the_run_once(assets, tmp_path) -> None:
+    config = small("sft")
+    trainer = Trainer(config, tmp_path, assets, quiet=True)
+    (tmp_path / "control.json").write_text('{"stop": true}')
+    assert trainer.run() == "stopped"
+    assert trainer.step == 0
+    assert Trainer(config, tmp_path, assets, quiet=True).run() == "completed"
+
+
+# What is left behind
+
+
+def test_the_adapter_of_a_run_is_a_checkpoint_that_answers(assets, tmp_path) -> None:
+    trainer = train(small("wavalign", optimiser={"lr": 0.05, "warmup": 0}), tmp_path, assets)
+    home = tmp_path / "home"
+    (home / "checkpoints").mkdir(parents=True)
+    (home / "checkpoints" / "mine").symlink_to(tmp_path / "adapter")
+    registry = Registry(assets, home)
+    model = registry.load(["mine"])
+    assert registry.checkpoint("mine").provenance["name"] == "wavalign"
+    example = trainer.data[0]
+    prompt, target = (
+        model.encode_prompt(example.prompt),
+        model.encode_target(example.target_text, example.target_speech),
+    )
+    ours = trainer.trainee.policy.score([prompt], [target], checkpoint="policy").logprobs
+    assert torch.allclose(model.score([prompt], [target]).logprobs, ours, atol=1e-5)
+    base = trainer.trainee.policy.score([prompt], [target], checkpoint="reference").logprobs
+    assert not torch.allclose(base, ours, atol=1e-3)
+
+
+def test_after_full_fine_tuning_the_result_is_a_base(assets, tmp_path) -> None:
+    trainer = train(small("sft", tuning={"kind": "full"}), tmp_path, assets)
+    (tmp_path / "places").mkdir()
+    (tmp_path / "places" / "mine").symlink_to(tmp_path / "adapter")
+    model = Registry(tmp_path / "places").load(["mine"])
+    example = trainer.data[0]
+    prompt, target = (
+        model.encode_prompt(example.prompt),
+        model.encode_target(example.target_text, example.target_speech),
+    )
+    ours = trainer.trainee.policy.score([prompt], [target], checkpoint="policy").logprobs
+    assert torch.allclose(model.score([prompt], [target]).logprobs, ours, atol=1e-5)
+
+
+def test_a_checkpoint_of_an_adapter_is_small(assets, tmp_path) -> None:
+    trainer = train(small("sft"), tmp_path, assets)
+    size = sum(path.stat().st_size for path in (tmp_path / "checkpoints" / "step-2").rglob("*") if path.is_file())
+    assert size < 4 * 4 * learned(trainer).numel() + 60_000
+
+
+def test_an_adapter_can_be_trained_on_and_is_then_the_reference(assets, tmp_path) -> None:
+    config = small("wavalign", base="tiny-tuned", steps=1, method={"preference": {"kl_text": 0.1}})
+    trainer = train(config, tmp_path, assets)
+    # At the first step the policy is the adapter it started from: the divergence from it is 0.
+    assert read_metrics(tmp_path)[0]["kl"] == pytest.approx(0, abs=1e-6)
+    assert trainer.trainee.base.name == "tiny-base"
+
+
+def test_evaluations_are_the_same_each_time_and_leave_samples(assets, tmp_path) -> None:
+    evaluation = {"every": 1, "prompts": 3, "samples": 2, "spoken": 2, "kept": 2}
+    still = small("sft", evaluation=evaluation, optimiser={"lr": 1e-30})
+    train(still, tmp_path, assets)
+    lines = read_metrics(tmp_path)
+    assert [line["step"] for line in lines] == [0, 1, 2]
+    scores = [{k: v for k, v in line.items() if k.startswith(("eval/", "guard/"))} for line in lines]
+    assert scores[0] == scores[1] == scores[2]
+    expected = {"eval/semantic/score", "eval/acoustic/nll_speech", "eval/acoustic/nll_text", "guard/nll_speech"}
+    assert expected <= scores[0].keys()
+    assert {path.name for path in (tmp_path / "samples" / "step-2").iterdir()} == {"00.wav", "01.wav", "samples.jsonl"}
+
+
+# What goes wrong
+
+
+def test_a_step_that_is_not_a_number_is_skipped_and_too_many_stop_the_run(assets, tmp_path) -> None:
+    config = small("sft", steps=6, limits={"non_finite_steps": 2})
+    trainer = Trainer(config, tmp_path, assets, quiet=True)
+    before, loss = learned(trainer), trainer.method.loss
+
+    def broken(flat, scores, plan):
+        result = loss(flat, scores, plan)
+        return type(result)(result.value * float("nan"), result.sums)
+
+    trainer.method.loss = broken
+    with pytest.raises(RuntimeError, match="3 steps in a row"):
+        trainer.run()
+    assert torch.equal(learned(trainer), before)
+    assert [e["event"] for e in read_lines(tmp_path / "events.jsonl")].count("skipped") == 3
+
+
+def test_failed_rewards_are_counted_and_learned_around(assets, tmp_path) -> None:
+    config = small("wavalign", rewards={"weights": {"letters": 0.0, "unreliable": 1.0}})
+    train(config, tmp_path, assets)
+    line = read_metrics(tmp_path)[0]
+    assert line["rewards/unreliable/failed_frac"] == pytest.approx(1 / 3)
+    assert line["rewards/letters/failed_frac"] == 0
+    assert np.isfinite(line["reward"])
+    assert any(event["event"] == "failed rewards" for event in read_lines(tmp_path / "events.jsonl"))
+
+
+def test_replies_of_words_alone_say_so(assets, tmp_path) -> None:
+    train(small("grpo-text", steps=1), tmp_path / "text", assets)
+    train(small("grpo-all", steps=1), tmp_path / "all", assets)
+    for folder, short in (("text", True), ("all", False)):
+        (event,) = [e for e in read_lines(tmp_path / folder / "events.jsonl") if e["event"] == "prepared"]
+        assert event["replies_end_with_their_text"] is short

@@ -1,0 +1,380 @@
+"""The training loop, read from top to bottom: sample, reward, weigh, one forward, one step; then measure and save.
+
+    python -m wavalign.train wavalign/recipes/wavalign.yaml
+    accelerate launch --num_processes 2 -m wavalign.train wavalign/recipes/wavalign.yaml
+
+A step is a pure function of the weights, the optimiser, lambda and the step's number: prompts are drawn by position,
+replies and dropout are seeded by step. So a run that is resumed from a checkpoint goes on exactly.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from wavalign.rewards.combine import RewardMix
+from wavalign.rewards.registry import RewardContext
+from wavalign.training import checkpoints
+from wavalign.training.batch import Completion, Unit, flatten, micro_batches
+from wavalign.training.config import HybridMethod, TrainConfig
+from wavalign.training.data import load_examples
+from wavalign.training.evaluate import Evaluator
+from wavalign.training.hybrid import Hybrid
+from wavalign.training.journal import ADAPTER, CHECKPOINTS, SAMPLES, Journal
+from wavalign.training.memory import peak_memory
+from wavalign.training.mirrors import mirrors_of
+from wavalign.training.order import Order
+from wavalign.training.plan import Method, Plan, Scores
+from wavalign.training.preference import Preference
+from wavalign.training.provenance import provenance_of
+from wavalign.training.rollouts import Sampler, step_seed
+from wavalign.training.schedule import learning_rate
+from wavalign.training.stopping import StopRequest
+from wavalign.training.trainee import POLICY, REFERENCE, Trainee, registry_of
+from wavalign.training.world import Accelerated, share
+
+OPTIMISER = "optimiser.pt"
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot go on; the message says why and what to do."""
+
+
+class Trainer:
+    """One run of ``config`` in the folder of ``journal``; everything that can be refused is refused here.
+
+    ``step`` counts the steps that are done.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        assets: Path,
+        home: Path | None = None,
+        quiet: bool = False,
+        journal: Journal | None = None,
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self.quiet = quiet
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        self.world = Accelerated(self.accelerator)
+        self.main = self.accelerator.is_main_process
+        self.journal = journal if journal or not self.main else Journal(folder)
+        self.places = share(config.batch, self.world)
+        assets = config.assets or assets
+        self.data = load_examples(config.data, assets)
+        self.order = Order(len(self.data), config.data.seed, config.data.shuffle)
+        context = RewardContext(assets)
+        self.rewards = RewardMix.of(config.rewards, context)
+        sampled = config.method.samples
+        self.text_only = sampled and config.stops_with_text(self.rewards.needs_audio)
+        registry = registry_of(config, assets, home)
+        needs_reference = not isinstance(config.method, HybridMethod) or (
+            config.method.preference.kl_text > 0 or config.method.preference.kl_speech > 0
+        )
+        self.trainee = Trainee(config, registry, self.accelerator.device, needs_reference)
+        self.method = self._method()
+        policy = self.trainee.policy if self.method.on_policy else self.trainee.sampled_reference
+        checkpoint = POLICY if self.method.on_policy else REFERENCE
+        self.sampler = Sampler(policy, checkpoint, config.rollouts, self.rewards, bool(self.text_only))
+        self.evaluator: Evaluator | None = None
+        if config.evaluation.every:
+            held_out = load_examples(config.evaluation.data, assets)
+            self.evaluator = Evaluator(config.evaluation, self.trainee, held_out, config.rewards, context, self.world)
+        optimiser = config.optimiser
+        self.optimiser = torch.optim.AdamW(
+            self.trainee.parameters,
+            lr=optimiser.lr,
+            betas=optimiser.betas,
+            eps=optimiser.eps,
+            weight_decay=optimiser.weight_decay,
+        )
+        self.trainee.module, self.optimiser = self.accelerator.prepare(self.trainee.base.model, self.optimiser)
+        self.step = 0
+        self.tokens = 0
+        self.skipped = 0
+        self.skipped_in_a_row = 0
+        self.broken: set[str] = set()
+        self.stop = StopRequest()
+
+    def run(self) -> str:
+        """Trains to the end or to a request to stop; returns "completed" or "stopped".
+
+        Raises:
+            TrainingError, RewardError: when it cannot go on.
+        """
+        mirrors = mirrors_of(self.config, self.folder) if self.main else []
+        self._resume()
+        self._say_how()
+        started = time.monotonic()
+        bar = tqdm(
+            total=self.config.steps,
+            initial=self.step,
+            desc=self.config.name,
+            disable=self.quiet or not self.main,
+            mininterval=1,
+            smoothing=0.1,
+        )
+        with bar:
+            if self.step == 0 and self.evaluator:
+                self._log(mirrors, self._evaluate())
+            while self.step < self.config.steps and not self._stopping():
+                metrics = self._one_step()
+                self.step += 1
+                if self._due(self.config.evaluation.every if self.evaluator else 0):
+                    metrics |= self._evaluate()
+                self._log(mirrors, metrics)
+                bar.update()
+                bar.set_postfix_str(_shown(metrics))
+                if self._due(self.config.checkpoints.every) or self.stop.reason:
+                    self._save()
+        return self._finish(mirrors, time.monotonic() - started)
+
+    def _one_step(self) -> dict[str, float]:
+        started = time.perf_counter()
+        config, method = self.config, self.method
+        first = self.step * config.batch
+        examples = [self.data[self.order[first + place]] for place in self.places]
+        rewarded = None
+        self.sampler.seconds = {}
+        if method.samples:
+            seed = step_seed(config.seed, self.step)
+            groups = self.sampler.sample(examples, method.samples, seed, self.places.start)
+            rewarded = self.sampler.reward(groups)
+            self._count_failures(rewarded.parts)
+        planned = time.perf_counter()
+        plan = method.plan(self.step, examples, rewarded, self.world)
+        metrics = dict(plan.metrics)
+        seconds = {**self.sampler.seconds, "forward": 0.0, "optimiser": 0.0, "plan": time.perf_counter() - planned}
+        metrics |= self._learn(plan, seconds)
+        read = sum(len(unit.prompt) + sum(len(c.tokens) for c in unit.completions) for unit in plan.units)
+        self.tokens += sum(self.world.gather(read))
+        metrics |= {f"perf/{phase}_s": value for phase, value in seconds.items()}
+        metrics |= peak_memory(self.accelerator.device)
+        metrics["num_tokens"] = float(self.tokens)
+        metrics["epoch"] = (self.step + 1) * config.batch / len(self.data)
+        metrics["step_time"] = time.perf_counter() - started
+        return metrics
+
+    def _learn(self, plan: Plan, seconds: dict[str, float]) -> dict[str, float]:
+        """The optimiser steps on one batch; metrics of the last of them."""
+        metrics = {"loss": 0.0}  # a batch without preference pairs teaches nothing
+        groups = [[plan.units[place] for place in each] for each in micro_batches(plan.units, self.config.micro_batch)]
+        # Every process takes part in as many forwards as the one with the most work.
+        most = max(self.world.gather(len(groups)))
+        groups += [[_nothing()]] * (most - len(groups))
+        old: list[torch.Tensor | None] = [None] * most
+        references: list[torch.Tensor | None] = [None] * most
+        updates = self.config.rollouts.updates if self.method.samples else 1
+        for update in range(updates if most else 0):
+            began = time.perf_counter()
+            torch.manual_seed(step_seed(self.config.seed, self.step) % 2**31 + update)
+            total: dict[str, float] = {}
+            value = 0.0
+            for number, units in enumerate(groups):
+                last = number + 1 == most
+                if self.method.needs_reference and references[number] is None:
+                    references[number] = self.trainee.reference_logprobs(units)
+                if last:
+                    part = self._backward(units, plan, references[number], old, number, updates)
+                else:
+                    with self.accelerator.no_sync(self.trainee.module):
+                        part = self._backward(units, plan, references[number], old, number, updates)
+                value += part.pop("value")
+                for name, amount in part.items():
+                    total[name] = total.get(name, 0.0) + amount
+            everybody = self.world.gather({**total, "value": value})
+            sums = {name: sum(each.get(name, 0.0) for each in everybody) for each_ in everybody for name in each_}
+            seconds["forward"] += time.perf_counter() - began
+            began = time.perf_counter()
+            metrics = {"loss": sums.pop("value"), **self.method.metrics(sums)}
+            metrics |= self._update(metrics["loss"])
+            seconds["optimiser"] += time.perf_counter() - began
+        return metrics
+
+    def _backward(
+        self,
+        units: list[Unit],
+        plan: Plan,
+        reference: torch.Tensor | None,
+        old: list[torch.Tensor | None],
+        number: int,
+        updates: int,
+    ) -> dict[str, float]:
+        scored = self.trainee.logprobs(units)
+        flat = flatten(units, scored.logprobs.device)
+        scores = Scores(scored.logprobs, scored.entropy, old[number], reference)
+        loss = self.method.loss(flat, scores, plan)
+        if updates > 1 and old[number] is None:
+            old[number] = scored.logprobs.detach()
+        # Gradients are averaged over processes, and the loss is a sum over them. A batch of which nothing is wanted
+        # still takes part in the backward pass that everybody waits for.
+        value = loss.value * self.world.size + 0.0 * scored.logprobs.sum()
+        self.accelerator.backward(value)
+        return {**loss.sums, "value": float(loss.value.detach())}
+
+    def _update(self, loss: float) -> dict[str, float]:
+        """One optimiser step, or none where the loss or the gradient is not a number."""
+        settings = self.config.optimiser
+        rate = learning_rate(settings, self.step, self.config.steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        norm = float(self.accelerator.clip_grad_norm_(self.trainee.parameters, settings.max_grad_norm))
+        sound = math.isfinite(loss) and math.isfinite(norm)
+        if sound:
+            self.optimiser.step()
+            self.skipped_in_a_row = 0
+        else:
+            self.skipped += 1
+            self.skipped_in_a_row += 1
+            self._event("skipped", step=self.step + 1, loss=str(loss), grad_norm=str(norm))
+        self.optimiser.zero_grad(set_to_none=True)
+        if sound:
+            self.trainee.stepped()
+        if self.skipped_in_a_row > self.config.limits.non_finite_steps:
+            raise TrainingError(
+                f"The loss or its gradient was not a number in {self.skipped_in_a_row} steps in a row; the last "
+                "checkpoint is from before. Lower optimiser.lr, or look at the rewards."
+            )
+        return {"grad_norm": norm, "learning_rate": rate, "skipped_steps": float(self.skipped)}
+
+    def _evaluate(self) -> dict[str, float]:
+        started = time.perf_counter()
+        samples = self.folder / SAMPLES / f"step-{self.step}" if self.main else None
+        metrics = self.evaluator.run(samples)
+        for name, change in self.evaluator.broken_guards(metrics).items():
+            if name not in self.broken:
+                self.broken.add(name)
+                self._event("guard", step=self.step, measure=name, worse_by=change)
+        self._event("evaluated", step=self.step, seconds=round(time.perf_counter() - started, 2))
+        return metrics
+
+    def _save(self) -> None:
+        state = {
+            "method": self.method.state_dict(),
+            "tokens": self.tokens,
+            "skipped": self.skipped,
+            "skipped_in_a_row": self.skipped_in_a_row,
+            "baseline": self.evaluator.baseline if self.evaluator else {},
+            "broken": sorted(self.broken),
+            "rewards": self.world.gather(self.rewards.state()),
+        }
+        if self.main:
+            place = self.folder / CHECKPOINTS
+            checkpoints.save(place, self.step, state, self._write)
+            checkpoints.prune(place, self.config.checkpoints.keep)
+            self._event("saved", step=self.step)
+        self.accelerator.wait_for_everyone()
+
+    def _write(self, folder: Path) -> None:
+        self.trainee.save_state(folder)
+        torch.save(self.optimiser.state_dict(), folder / OPTIMISER)
+
+    def _resume(self) -> None:
+        saved = checkpoints.latest(self.folder / CHECKPOINTS)
+        if saved is None:
+            self._event("started", config=self.config.name, processes=self.world.size)
+            return
+        self.trainee.load_state(saved.folder)
+        device = self.accelerator.device
+        self.optimiser.load_state_dict(torch.load(saved.folder / OPTIMISER, map_location=device, weights_only=True))
+        state = saved.state
+        self.step, self.tokens = saved.step, state["tokens"]
+        self.skipped, self.skipped_in_a_row = state["skipped"], state["skipped_in_a_row"]
+        self.method.load_state_dict(state["method"])
+        self.broken = set(state["broken"])
+        if self.evaluator:
+            self.evaluator.baseline = dict(state["baseline"])
+        if len(state["rewards"]) == self.world.size:
+            self.rewards.restore(state["rewards"][self.world.rank])
+        self._event("resumed", step=self.step, processes=self.world.size)
+
+    def _stopping(self) -> bool:
+        """Whether any process was asked to stop; all of them then do, at the same step."""
+        if self.main and self.journal.asked_to_stop():
+            self.stop.ask("asked to stop")
+        reasons = [reason for reason in self.world.gather(self.stop.reason) if reason]
+        if reasons:
+            self.stop.ask(reasons[0])
+        return bool(reasons)
+
+    def _finish(self, mirrors: list, seconds: float) -> str:
+        done = self.step >= self.config.steps
+        saved = checkpoints.latest(self.folder / CHECKPOINTS)
+        if saved is None or saved.step != self.step:
+            self._save()
+        if self.main:
+            self.trainee.export(self.folder / ADAPTER, provenance_of(self.config, self.folder, self.step, self.trainee))
+            for mirror in mirrors:
+                mirror.close()
+            self.journal.answered_stop()
+            status, reason = ("completed", "all steps are done") if done else ("stopped", self.stop.reason)
+            self._event(status, step=self.step)
+            self.journal.result(status, reason, self.step, adapter=ADAPTER, seconds=round(seconds, 1))
+        self.accelerator.wait_for_everyone()
+        return "completed" if done else "stopped"
+
+    def _method(self) -> Method:
+        method, policy = self.config.method, self.trainee.policy
+        if isinstance(method, HybridMethod):
+            rollouts = self.config.rollouts
+            return Hybrid(method, policy, rollouts.group_size, rollouts.max_tokens)
+        return Preference(method, policy)
+
+    def _say_how(self) -> None:
+        if not self.main:
+            return
+        facts: dict[str, Any] = {
+            "examples": len(self.data),
+            "unreadable_rows": [str(row) for row in self.data.unreadable],
+            "trained_parameters": sum(p.numel() for p in self.trainee.parameters),
+            "precision": str(self.trainee.precision or torch.float32),
+            "packed_rows": self.trainee.packed,
+        }
+        if self.method.samples:
+            facts["replies_end_with_their_text"] = bool(self.text_only)
+        self._event("prepared", **facts)
+        if not self.quiet:
+            how = f"{facts['examples']} prompts, {facts['trained_parameters']:,} trained parameters"
+            how += "; replies are sampled to the end of their text only" if self.text_only else ""
+            tqdm.write(f"{self.config.name}: {how}.")
+
+    def _count_failures(self, parts: Mapping[str, Any]) -> None:
+        failed = {name: int((scores != scores).sum()) for name, scores in parts.items()}
+        if any(failed.values()):
+            self._event("failed rewards", step=self.step + 1, **{name: n for name, n in failed.items() if n})
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and (self.step % every == 0 or self.step == self.config.steps)
+
+    def _log(self, mirrors: list, metrics: Mapping[str, float]) -> None:
+        if self.main:
+            self.journal.metrics(self.step, metrics)
+            self.journal.heartbeat(self.step)
+            for mirror in mirrors:
+                mirror.log(self.step, metrics)
+
+    def _event(self, kind: str, **facts: Any) -> None:
+        if self.main:
+            self.journal.event(kind, **facts)
+
+
+def _nothing() -> Unit:
+    """A forward of which nothing is learned, for a process that has no more work of its own."""
+    token = Completion([0, 0], torch.zeros(2, dtype=torch.int8).numpy())
+    token.divergence[0] = 1e-30
+    return Unit([0], [token])
+
+
+def _shown(metrics: Mapping[str, float]) -> str:
+    names = {"reward": "reward", "mix/lambda": "lambda", "loss/sft_speech": "speech", "eval/semantic/accuracy": "right"}
+    return " ".join(f"{label} {metrics[name]:.2f}" for name, label in names.items() if name in metrics)

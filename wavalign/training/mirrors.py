@@ -1,0 +1,57 @@
+"""The metrics in other people's viewers, for those who have them; the run's folder stays the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from wavalign.training.config import ConfigError, TrainConfig
+
+
+class Mirror(Protocol):
+    def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class TensorBoard:
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ConfigError("tensorboard is on, but not installed; pip install tensorboard, or switch it off.") from (
+                error
+            )
+        self.writer = SummaryWriter(str(folder))
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
+            self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class Trackio:
+    def __init__(self, project: str, config: TrainConfig) -> None:
+        try:
+            import trackio
+        except ImportError as error:
+            raise ConfigError("trackio is set, but not installed; pip install trackio, or leave it empty.") from error
+        self.trackio = trackio
+        trackio.init(project=project, name=config.name, config=config.model_dump(mode="json"))
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.trackio.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        self.trackio.finish()
+
+
+def mirrors_of(config: TrainConfig, folder: Path) -> list[Mirror]:
+    """Raises:
+    ConfigError: when a mirror is asked for that is not installed.
+    """
+    mirrors: list[Mirror] = [TensorBoard(folder / "tensorboard")] if config.tensorboard else []
+    return mirrors + ([Trackio(config.trackio, config)] if config.trackio else [])

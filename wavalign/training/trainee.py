@@ -1,0 +1,215 @@
+"""The model being trained: its adapter (or all its weights), the frozen reference beside it, and their scores."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, load_model, save_model
+from torch import nn
+
+from wavalign.models.interleaved import Base, InterleavedModel
+from wavalign.models.layout import LAYOUT_FILE
+from wavalign.models.loading import ADAPTER_WEIGHTS, load_base, tensor_shapes
+from wavalign.models.protocol import Checkpoint, CheckpointError
+from wavalign.models.registry import Registry
+from wavalign.models.shared_rows import FlatScores, packs, score_rows
+from wavalign.training.batch import Unit
+from wavalign.training.config import ConfigError, LoraTuning, TrainConfig
+
+POLICY, REFERENCE = "policy", "reference"
+_ADAPTER, _START = "default", "start"
+PROVENANCE = "provenance.json"
+
+
+class Trainee:
+    """One base with what is trained on it.
+
+    ``policy`` samples and encodes; its checkpoints are "policy" and "reference". ``module`` is what forwards run
+    through: the model, or what Accelerate wrapped around it (set it after preparing).
+    """
+
+    def __init__(self, config: TrainConfig, registry: Registry, device: torch.device, needs_reference: bool) -> None:
+        self.config = config
+        self.origin: Checkpoint = registry.checkpoint(config.base)
+        self.base: Base = load_base(self.origin.base_name, Path(self.origin.base), device)
+        torch.manual_seed(config.seed)
+        self.frozen: nn.Module | None = None
+        if isinstance(config.tuning, LoraTuning):
+            self._adapt(config.tuning)
+            names = {POLICY: _ADAPTER, REFERENCE: _START if self.origin.adapter else None}
+            self.policy = self.sampled_reference = InterleavedModel(self.base, names)
+        else:
+            if self.origin.adapter is not None:
+                raise ConfigError(f'tuning.kind full starts from a base, and "{config.base}" is an adapter.')
+            self.base.network.float().requires_grad_(True)
+            self.policy = InterleavedModel(self.base, {POLICY: None})
+            if needs_reference:
+                self._freeze_copy()
+        self.module: nn.Module = self.base.model
+        self.precision = _precision(config, device)
+        self.packed = self._packing(config)
+        if config.gradient_checkpointing:
+            self.network.gradient_checkpointing_enable({"use_reentrant": False})
+
+    @property
+    def network(self) -> nn.Module:
+        return self.base.network
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained, in a fixed order."""
+        return [p for p in self.base.model.parameters() if p.requires_grad]
+
+    def logprobs(self, units: Sequence[Unit]) -> FlatScores:
+        """Of the wanted tokens of ``units`` under the policy; where gradients are on, as training sees it (dropout)."""
+        self.base.model.train(torch.is_grad_enabled())
+        try:
+            with self._autocast():
+                return score_rows(self.module, self.network, [unit.row for unit in units], self.packed)
+        finally:
+            self.base.model.eval()
+
+    @torch.no_grad()
+    def reference_logprobs(self, units: Sequence[Unit]) -> torch.Tensor:
+        """Of the same tokens under the reference: the adapter switched off, or the frozen copy; (N,)."""
+        rows = [unit.row for unit in units]
+        with self._autocast():
+            if self.frozen is not None:
+                return score_rows(self.frozen, self.frozen, rows, self.packed).logprobs
+            with self._reference():
+                return score_rows(self.base.model, self.network, rows, self.packed).logprobs
+
+    def stepped(self) -> None:
+        """The optimiser has changed the weights: what decodes quickly must read them again."""
+        self.base.engine.weights_changed(_ADAPTER if isinstance(self.config.tuning, LoraTuning) else None)
+
+    def save_state(self, folder: Path) -> None:
+        """The trained weights, exactly, into ``folder``."""
+        if isinstance(self.config.tuning, LoraTuning):
+            self.base.model.save_pretrained(str(folder), selected_adapters=[_ADAPTER], save_embedding_layers=False)
+        else:
+            save_model(self.network, str(folder / "model.safetensors"))
+
+    def load_state(self, folder: Path) -> None:
+        """What ``save_state`` wrote, exactly."""
+        if isinstance(self.config.tuning, LoraTuning):
+            from peft import set_peft_model_state_dict
+
+            tensors = load_file(str(folder / ADAPTER_WEIGHTS), device=str(self.device))
+            set_peft_model_state_dict(self.base.model, tensors, adapter_name=_ADAPTER)
+        else:
+            load_model(self.network, str(folder / "model.safetensors"))
+        self.stepped()
+
+    def export(self, folder: Path, provenance: Mapping[str, Any]) -> None:
+        """A checkpoint that the registry loads: a plain PEFT folder, or after full fine-tuning a base's folder."""
+        temporary = folder.with_name(f".{folder.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        if isinstance(self.config.tuning, LoraTuning):
+            self.save_state(temporary)
+        else:
+            self.network.save_pretrained(str(temporary))
+            self.base.tokenizer.save_pretrained(str(temporary))
+            source = Path(self.origin.base)
+            description = json.loads((source / LAYOUT_FILE).read_text(encoding="utf-8"))
+            description["codec"] = str((source / (description.get("codec") or "codec")).resolve())
+            (temporary / LAYOUT_FILE).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+        (temporary / PROVENANCE).write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+
+    def _adapt(self, tuning: LoraTuning) -> None:
+        from peft import LoraConfig, PeftModel, get_peft_model
+
+        base = self.base
+        if self.origin.adapter is not None:
+            tensor_shapes(self.origin.name, self.origin.adapter / ADAPTER_WEIGHTS)
+            model = PeftModel.from_pretrained(
+                base.model, str(self.origin.adapter), adapter_name=_ADAPTER, is_trainable=True
+            )
+            model.load_adapter(str(self.origin.adapter), adapter_name=_START, is_trainable=False)
+            model.set_adapter(_ADAPTER)
+        else:
+            settings = LoraConfig(
+                r=tuning.rank,
+                lora_alpha=tuning.alpha,
+                lora_dropout=tuning.dropout,
+                target_modules=list(tuning.targets or InterleavedModel(base, {}).lora_targets()),
+                task_type="CAUSAL_LM",
+            )
+            try:
+                model = get_peft_model(base.model, settings, adapter_name=_ADAPTER)
+            except ValueError as error:
+                reason = str(error).split("\n")[0]
+                raise ConfigError(f"tuning.targets does not fit {base.name}: {reason}") from error
+        model.peft_config[_ADAPTER].base_model_name_or_path = base.name
+        base.attached(model.eval())
+
+    def _freeze_copy(self) -> None:
+        self.frozen = copy.deepcopy(self.network).eval().requires_grad_(False)
+        copied = Base(self.base.name, self.frozen, self.base.tokenizer, self.base.tokens, self.base.codec)
+        self.sampled_reference = InterleavedModel(copied, {REFERENCE: None})
+
+    @contextmanager
+    def _reference(self) -> Iterator[None]:
+        model = self.base.model
+        if self.origin.adapter is None:
+            with model.disable_adapter():
+                yield
+            return
+        model.set_adapter(_START)
+        try:
+            yield
+        finally:
+            model.set_adapter(_ADAPTER)
+
+    def _autocast(self) -> Any:
+        if self.precision is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.precision)
+
+    def _packing(self, config: TrainConfig) -> bool:
+        if config.packing == "off":
+            return False
+        able = packs(self.network, self.base.tokens.vocabulary_size)
+        if config.packing == "on" and not able:
+            raise ConfigError(f"packing is on, but {self.base.name} gives packed rows other numbers; use auto or off.")
+        return able
+
+
+def _precision(config: TrainConfig, device: torch.device) -> torch.dtype | None:
+    if config.precision == "auto":
+        return torch.bfloat16 if _multiplies_bfloat16(device) else None
+    return torch.bfloat16 if config.precision == "bfloat16" else None
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether products of bfloat16 are faster than of float32: emulation in software is slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    probes = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return any(probe is not None and probe() for probe in probes)
+
+
+def registry_of(config: TrainConfig, assets: Path, home: Path | None) -> Registry:
+    """Raises:
+    CheckpointError: when there is no such folder of checkpoints.
+    """
+    folder = config.assets or assets
+    if not folder.is_dir():
+        raise CheckpointError(f"There is no folder of checkpoints {folder}; name it with assets=... or --assets.")
+    return Registry(folder, home)
