@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from app import export_parquet
 from wavalign import audio
 from wavalign.audio import Waveform
 from wavalign.closedtalk.dataset import DialogueRow, TurnRow, write_dialogues
@@ -306,6 +307,41 @@ def test_a_vote_is_a_preference(folder):
     assert example.has_rejected
     assert (example.prompt.turns[0].text, example.target_text, example.rejected_text) == ("hello", "A", "B")
     assert example.facts["battle"] == "b1"
+
+
+def test_what_the_arena_exports_can_be_trained_on(folder):
+    def said(*turns):
+        return [{"role": role, "content": content} for role, content in turns]
+
+    def sound(name):
+        return (folder / "audio" / name).read_bytes()
+
+    pair = {"chosen_audio": sound("answer.wav"), "rejected_audio": sound("worse.flac"), "margin": 2.0}
+    one = {"chosen": said(("assistant", "A")), "rejected": said(("assistant", "B")), **pair}
+    several = said(("assistant", "A"), ("user", "and then"), ("assistant", "C"))
+    asked = {"prompt": said(("user", "hello there"))}
+    rows = [
+        {**asked, **one, "prompt_audio": sound("question.wav"), "vote": "v1"},
+        {**asked, **one, "prompt_audio": None, "vote": "v2"},
+        {**asked, **one, "chosen": several, "vote": "v3"},
+    ]
+    (folder / "export" / "preference").mkdir(parents=True)
+    columns = export_parquet.COLUMNS["preference"]
+    whole = [dict.fromkeys(columns) | row for row in rows]
+    export_parquet.write(folder / "export" / "preference" / "preference-1a2b.parquet", "preference", iter(whole))
+    (folder / "export" / "preference_text").mkdir()
+    bare = [{name: row[name] for name in export_parquet.COLUMNS["preference_text"]} for row in whole]
+    export_parquet.write(folder / "export/preference_text/preference_text-3c.parquet", "preference_text", iter(bare))
+
+    votes = load_examples(DataConfig(source="votes", path=str(folder / "export"), unreadable="skip"))
+    assert votes.ids == ("v1", "v2")
+    spoken, typed = votes
+    assert (spoken.prompt.turns[0].speech.seconds, spoken.question_text) == (0.5, "hello there")
+    assert (typed.prompt.turns[0].speech, typed.prompt.turns[0].text) == (None, "hello there")
+    assert (spoken.target_text, spoken.target_speech.sample_rate) == ("A", 22_050)
+    assert (spoken.rejected_text, spoken.rejected_speech.seconds) == ("B", 0.75)
+    assert spoken.facts["margin"] == 2.0
+    assert "conversation of several turns" in votes.unreadable[0].reason
 
 
 def test_half_a_vote_is_unreadable(folder):

@@ -26,7 +26,9 @@ class DataConfig(BaseModel):
         "files (default: the one in the assets)",
     )
     split: str | None = Field(
-        None, description="closedtalk: post_training (default), validation, held_out; datasets: train by default"
+        None,
+        description="closedtalk: post_training (default), validation, held_out; datasets: train by default; votes: "
+        "the preference view of an export by default",
     )
     revision: str | None = Field(None, description="of a hub data set: a branch, tag or commit")
     turns: Literal["last", "each"] = Field(
