@@ -6,15 +6,21 @@ from evaluation.evidence import FEWEST_RATERS, Evidence, Question, votes_needed
 from evaluation.intervals import Estimate
 from evaluation.rating_board import Board
 
+COVARIATES = {
+    "log_duration_ratio": "length",
+    "articulation_rate": "speed of speech",
+    "words": "number of words",
+    "loudness_residual": "loudness",
+}
+"""What the covariates of votes are called."""
+
 
 def headline(board: Board, checkpoint: str) -> str:
     """The answer first: how often it is preferred to the anchor, and whether that is enough evidence."""
     preferred, evidence = board.standing_of(checkpoint).preferred, board.evidence_of(checkpoint)
     if preferred is None or not evidence.wins + evidence.losses:
         return f"Nobody has preferred {checkpoint} to {board.anchor}, or the other way, yet."
-    share = (
-        f"{checkpoint} is preferred to {board.anchor} {100 * preferred.value:.0f} % of the time ({_range(preferred)})"
-    )
+    share = f"{checkpoint} is preferred to {board.anchor} {100 * preferred.value:.0f} % of the time"
     return f"{share} ({_range(preferred)}); {verdict(evidence)}."
 
 
@@ -55,6 +61,17 @@ def left_side(board: Board) -> str:
     if share.low <= 0.5 <= share.high:
         return f"{said}: no preference for a side can be told."
     return f"{said}: raters lean to the {'left' if share.value > 0.5 else 'right'}. The ratings allow for it."
+
+
+def adjusted(board: Board, checkpoint: str) -> str | None:
+    """The preference as if both replies were alike in what was measured; None where that is not known."""
+    found = next((each for each in board.adjusted if each.checkpoint == checkpoint), None)
+    if found is None or found.preferred is None:
+        return None
+    names = [COVARIATES.get(name, name) for name in board.effects]
+    alike = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    share = f"{100 * found.preferred.value:.0f} % of the time ({_range(found.preferred)})"
+    return f"With replies alike in {alike}, {checkpoint} would be preferred to {board.anchor} {share}."
 
 
 def agreement(board: Board) -> str:

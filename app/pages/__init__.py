@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.pages import arena, preferences, talk
+from app.pages import arena, leaderboard, preferences, talk
 from app.services import Services
 
 
@@ -21,5 +21,6 @@ class Page:
 PAGES = (
     Page("Talk", "", talk.build),
     Page("Arena", "arena", arena.build),
+    Page("Leaderboard", "leaderboard", leaderboard.build),
     Page("Preferences", "preferences", preferences.build),
 )
