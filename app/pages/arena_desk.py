@@ -30,6 +30,11 @@ from wavalign import audio
 from wavalign.audio import Waveform
 
 TIDY_SECONDS = 600.0
+#: What a message may ask for: one method each.
+ACTS = (
+    *("consent", "sound", "next", "fetch", "progress", "report"),
+    *("vote", "detail", "undo", "reveal", "mine", "retract", "erase"),
+)
 STRANGER = "This browser's id was not made here. Reload the page to get a new one."
 _SOUND_RATE = 16_000
 
@@ -55,24 +60,6 @@ class Desk:
     services: Services
     clock: Callable[[], float] = time.monotonic
     _tidied: float = field(default=-math.inf, init=False)
-    _acts: dict[str, Callable[[str, Mapping[str, Any]], Json]] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._acts = {
-            "consent": self._consent,
-            "sound": self._sound,
-            "next": self._next,
-            "fetch": self._fetch,
-            "progress": self._progress,
-            "report": self._report,
-            "vote": self._vote,
-            "detail": self._detail,
-            "undo": self._undo,
-            "reveal": self._reveal,
-            "mine": self._mine,
-            "retract": self._retract,
-            "erase": self._erase,
-        }
 
     def answer(self, message: Any, account: str | None = None) -> Json:
         """One message; ``account`` is the signed-in account's name, whose votes do not depend on the browser."""
@@ -81,10 +68,9 @@ class Desk:
                 raise BattleError("message", "That is not a message this page sends.")
             if message.get("do") == "hello":
                 return self._hello(message, account)
-            act = self._acts.get(message.get("do")) if isinstance(message.get("do"), str) else None
-            if act is None:
+            if message.get("do") not in ACTS:
                 raise BattleError("message", "That is not a message this page sends.")
-            return act(self.rater(message.get("token"), account), message)
+            return getattr(self, f"_{message['do']}")(self.rater(message.get("token"), account), message)
         except Exception as error:  # the outermost boundary: a sentence goes out, the traceback is logged
             return {"error": failure(error)}
 
