@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="of torch on a CPU; small models are fastest with one")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--fields", action="store_true", help="print every field with its default and meaning")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     # Read when torch and numpy are imported: small products on several threads wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
     from wavalign.training.config import ConfigError

@@ -1,0 +1,176 @@
+"""``python -m wavalign.train`` in processes of its own: killed, interrupted, in two processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.training.test_loop import measured, train
+from tests.training.tiny_run import small
+from wavalign.training import checkpoints
+from wavalign.training.config_files import save_config
+from wavalign.training.journal import read_lines, read_metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+ENVIRONMENT.pop("WAVALIGN_ATTEMPT", None)
+
+
+def command(assets: Path, *arguments: object) -> list[str]:
+    words = [sys.executable, "-m", "tests.training.letters", "--quiet", "--assets", assets, *arguments]
+    return [str(word) for word in words]
+
+
+def finish(assets: Path, *arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run(command(assets, *arguments), env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+
+
+def start(assets: Path, *arguments: object) -> subprocess.Popen:
+    return subprocess.Popen(command(assets, *arguments), env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(what, process: subprocess.Popen) -> None:
+    limit = time.monotonic() + 90
+    while not what():
+        assert process.poll() is None, "the run ended early"
+        assert time.monotonic() < limit, "the run takes too long"
+        time.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "config.yaml"
+    save_config(small("wavalign", steps=24, checkpoints={"every": 3, "keep": 2}), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def straight(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    folder = tmp_path_factory.mktemp("straight")
+    train(small("wavalign", steps=24, checkpoints={"every": 3, "keep": 2}), folder, assets)
+    return measured(folder)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_as_if_it_had_not_been(assets, tmp_path, config, straight) -> None:
+    """SIGKILL once at a random step and once while a checkpoint is being written."""
+    run = tmp_path / "run"
+    process = start(assets, config, "--run", run)
+    steps = random.Random().randint(4, 12)
+    wait_for(lambda: len(read_lines(run / "metrics.jsonl")) >= steps, process)
+    process.kill()
+    process.wait()
+    assert not (run / "result.json").exists()
+
+    process = start(assets, run)
+    wait_for(lambda: any((run / "checkpoints").glob(".tmp-step-*")), process)
+    process.kill()
+    process.wait()
+    assert checkpoints.latest(run / "checkpoints") is not None
+
+    done = finish(assets, run)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((run / "result.json").read_text())["status"] == "completed"
+    assert measured(run) == straight
+    assert len(list((run / "attempts").iterdir())) == 3
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_says_how_to_go_on(assets, tmp_path, config, straight) -> None:
+    run = tmp_path / "run"
+    process = start(assets, config, "--run", run)
+    wait_for(lambda: len(read_lines(run / "metrics.jsonl")) >= 2, process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert f"python -m wavalign.train {run}" in output
+    stopped = json.loads((run / "result.json").read_text())
+    assert stopped["status"] == "stopped"
+    assert checkpoints.latest(run / "checkpoints").step == stopped["step"]
+    assert "To go on" in (run / "attempts" / "001" / "output.log").read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(assets, tmp_path) -> None:
+    settings = {"batch": 4, "micro_batch": 1, "steps": 3, "checkpoints": {"every": 3}}
+    both = small("alpo-anchored", **settings)
+    train(both, tmp_path / "one", assets)
+    save_config(both, tmp_path / "config.yaml")
+    run = tmp_path / "two"
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--num_processes",
+        "2",
+        "--cpu",
+        "--num_machines",
+        "1",
+    ]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    launch += ["-m", "tests.training.letters", "--quiet", "--assets", str(assets), "--run", str(run)]
+    done = subprocess.run(
+        [*launch, str(tmp_path / "config.yaml")], env=ENVIRONMENT, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = measured(tmp_path / "one"), measured(run)
+    assert read_lines(run / "events.jsonl")[0]["processes"] == 2
+    for line, other in zip(one, two, strict=True):
+        assert line.keys() == other.keys()
+        assert other["mix/lambda"] == pytest.approx(line["mix/lambda"], abs=1e-9)
+        for name, value in line.items():
+            assert other[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
+    assert len(read_metrics(run)) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["wavalign/recipes/sft.yaml", "optimiser.lr=-1"], "optimiser.lr: input should be greater than 0"),
+        (["wavalign/recipes/none.yaml"], "cannot be read"),
+    ],
+)
+def test_a_wrong_config_makes_no_run(arguments, said, tmp_path, capsys) -> None:
+    from wavalign.train import main
+
+    home = tmp_path / "home"
+    assert main([*arguments, "--home", str(home)]) == 2
+    assert said in capsys.readouterr().err
+    assert not home.exists()
+
+
+def test_a_run_is_not_written_over(assets, tmp_path, capsys) -> None:
+    from wavalign.train import main
+
+    save_config(small("sft", steps=1), tmp_path / "config.yaml")
+    arguments = [str(tmp_path / "config.yaml"), "--assets", str(assets), "--run", str(tmp_path / "run"), "--quiet"]
+    assert main(arguments) == 0
+    assert main(arguments) == 2
+    assert "holds a run already" in capsys.readouterr().err
+
+
+def test_what_cannot_be_trained_is_one_sentence_and_a_failed_result(assets, tmp_path, capsys) -> None:
+    from wavalign.train import main
+
+    save_config(small("sft", base="nobody"), tmp_path / "config.yaml")
+    run = tmp_path / "run"
+    assert main([str(tmp_path / "config.yaml"), "--assets", str(assets), "--run", str(run)]) == 1
+    assert 'There is no checkpoint "nobody"' in capsys.readouterr().err
+    assert json.loads((run / "result.json").read_text())["status"] == "failed"
+
+
+def test_every_field_is_explained(capsys) -> None:
+    from wavalign.train import main
+
+    assert main(["--fields"]) == 0
+    text = capsys.readouterr().out
+    assert "optimiser.lr=0.001  Learning rate at its peak." in text
+    assert "method.mix.kind=wavalign" in text
