@@ -50,7 +50,8 @@ def votes_to_expect() -> str:
     clear, small = votes_needed(0.75), votes_needed(0.6)
     return (
         f"A clear difference (preferred 75 % of the time) shows after about {_about(clear)} votes, "
-        f"a small one (60 %) after about {_about(small)}, from at least {FEWEST_RATERS} raters."
+        f"a small one (60 %) after about {_about(small)}; to speak for other raters too, it takes {FEWEST_RATERS} of "
+        "them or more."
     )
 
 

@@ -52,7 +52,7 @@ def aspects(comparisons: Sequence[Comparison], anchor: str) -> go.Figure:
         if each.preferred is None:
             lines.append(Line(label, None, f"{votes}: {FEWEST_OF_A_KIND} are needed"))
         else:
-            lines.append(Line(label, each.preferred, f"{_percent(each.preferred)} · {votes}"))
+            lines.append(Line(label, each.preferred, _percent(each.preferred) + ("" if several else f" · {votes}")))
     return forest(lines, f"Preferred to {_short(anchor)} (%)")
 
 

@@ -29,9 +29,9 @@ def build(services: Services) -> None:
     with gr.Column(elem_id="leaderboard"):
         head = gr.HTML("", apply_default_css=False, js_on_load=None, elem_id="board-head")
         with gr.Row(elem_id="board-choice", visible=False) as choice:
-            focus = gr.Dropdown([], label="Is", min_width=150, filterable=False, elem_id="board-focus")
-            anchor = gr.Dropdown([], label="better than", min_width=150, filterable=False, elem_id="board-anchor")
-            source = gr.Dropdown([PEOPLE], value=PEOPLE, label="Votes of", min_width=150, filterable=False)
+            focus = gr.Dropdown([], label="Is", min_width=200, filterable=False, elem_id="board-focus")
+            anchor = gr.Dropdown([], label="better than", min_width=200, filterable=False, elem_id="board-anchor")
+            source = gr.Dropdown([PEOPLE], value=PEOPLE, label="Votes of", min_width=200, filterable=False)
         with gr.Column(visible=False, elem_id="board-body") as body:
             board = _plot("Board", "board-intervals")
             table = gr.HTML("", apply_default_css=False, js_on_load=None, elem_id="board-table")
@@ -94,12 +94,13 @@ class _Page:
             ballots, sources = self._ballots(label)
             if not ballots.counted:
                 return self._nothing(view.empty(ballots.source), sources, ballots.source)
-            focus, anchor = _choices(ballots, focus, anchor)
+            anchor = anchor if anchor in ballots.checkpoints else ballots.anchor
             board = self._boards.board(ballots, anchor)
         except StoreError as error:
             return self._nothing(view.trouble(str(error)), ["human"], "human")
-        rows, hidden = _publishable(ballots, focus, anchor)
         others = [name for name in board.checkpoints if name != anchor]
+        focus = focus if focus in others else others[0]
+        rows, hidden = _publishable(ballots, focus, anchor)
         return [
             view.headline(board, focus, ballots.excluded()),
             gr.Row(visible=True),
@@ -132,8 +133,7 @@ class _Page:
         """Both recordings of one battle of the list."""
         try:
             ballots, _ = self._ballots(label)
-            focus, anchor = _choices(ballots, focus, anchor)
-            rows, _ = _publishable(ballots, focus, anchor)
+            rows, _ = _publishable(ballots, focus or "", anchor or "")
             place = event._data.get("place") if isinstance(event._data, dict) else None
             if not isinstance(place, int) or not 0 <= place < len(rows):
                 return view.trouble("That battle is not on the list any more: choose another.")
@@ -174,14 +174,6 @@ def _figures(board: Board, focus: str) -> list[go.Figure]:
 
 def _any(comparisons: Any) -> bool:
     return any(each.votes for each in comparisons)
-
-
-def _choices(ballots: Ballots, focus: str | None, anchor: str | None) -> tuple[str, str]:
-    """Valid ones: never a checkpoint against itself."""
-    names = ballots.checkpoints
-    anchor = anchor if anchor in names else ballots.anchor
-    others = [name for name in names if name != anchor]
-    return focus if focus in others else others[0], anchor
 
 
 def _publishable(ballots: Ballots, focus: str, anchor: str) -> tuple[list[Any], int]:

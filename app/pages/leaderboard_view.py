@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ def headline(board: Board, focus: str, excluded: Mapping[str, int]) -> str:
         if name not in (focus, board.anchor)
     )
     return (
-        f'<section class="board-head">{label}<h2>{html.escape(rating_words.headline(board, focus))}</h2>'
+        f'<section class="board-head">{label}<h2>{_unbroken(rating_words.headline(board, focus))}</h2>'
         f"<p>{_counts(board)} {detail}{_excluded(excluded)}</p>{f'<ul>{rest}</ul>' if rest else ''}</section>"
     )
 
@@ -122,6 +123,11 @@ def _share(estimate: Estimate | None) -> str:
     if estimate is None:
         return "–"
     return f"{100 * estimate.value:.0f} % <small>({100 * estimate.low:.0f}–{100 * estimate.high:.0f})</small>"
+
+
+def _unbroken(sentence: str) -> str:
+    """Escaped, with what stands in brackets kept on one line."""
+    return re.sub(r"\([^)]*\)", lambda found: f'<span class="board-unbroken">{found[0]}</span>', html.escape(sentence))
 
 
 def _counts(board: Board) -> str:
