@@ -172,9 +172,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(result))
     else:
         print(
-            f"{result['votes']} votes of {result['clients']} clients on {result['database']}: p50 {result['p50_ms']} ms, "
-            f"p95 {result['p95_ms']} ms, slowest {result['max_ms']} ms, {result['votes_per_second']} a second, "
-            f"{result['lost']} lost, {result['refused']} refused"
+            f"{result['votes']} votes of {result['clients']} clients on {result['database']}: "
+            f"p50 {result['p50_ms']} ms, p95 {result['p95_ms']} ms, slowest {result['max_ms']} ms, "
+            f"{result['votes_per_second']} a second, {result['lost']} lost, {result['refused']} refused"
         )
     return 1 if result["lost"] or result["refused"] else 0
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import select as readable
 import signal
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from app.battles import BattleError, Rules
 from app.store import open_store
 from app.store.schema import ReplyRow, Retraction, VoteRow
 from tests.app.arena import FakeSpeakers, make_arena, spoken
+from wavalign.models import protocol  # noqa: F401  (imports torch, before children are forked)
 
 RATERS = ("b-1", "b-2", "b-3")
 #: Nothing has to be heard: this is about the disk.
@@ -83,7 +85,9 @@ def crash(home: Path, votes: int, seed: int) -> tuple[dict[str, str], int]:
             finally:
                 os._exit(1)  # a child ends by being killed; anything else is a fault
         os.close(writing)
-        time.sleep(moments.uniform(0.05, 1.2))
+        if moments.random() < 0.9:  # the others are killed while they open the database
+            readable.select([reading], [], [], 30)
+        time.sleep(moments.uniform(0.0, 0.6))
         os.kill(pid, signal.SIGKILL)
         with os.fdopen(reading, "rb") as pipe:
             for line in pipe.read().decode().splitlines(keepends=True):
