@@ -143,6 +143,7 @@ class Desk:
         found = {
             "turns": [arena_view.turn_of(each) for each in turns if each.turn >= first],
             "progress": arena_view.progress_of(progress),
+            **self._counts(rater),
         }
         if progress.stage is Stage.VOTED:
             vote = next(each for each in self.services.voting.mine(rater) if each.battle == battle)
