@@ -3,6 +3,7 @@
     python -m evaluation.speed sampler       tokens a second against transformers' generate
     python -m evaluation.speed sidebyside    two checkpoints together against one
     python -m evaluation.speed talk          first audio, real-time factor, cold start of the app
+    python -m evaluation.speed training      a training step against TRL's GRPOTrainer
     python -m evaluation.speed ratings       a million votes, against evalica
     python -m evaluation.speed sampler --json
 
@@ -27,6 +28,7 @@ from evaluation.speed_sampler import sampler
 from evaluation.speed_sidebyside import sidebyside
 from evaluation.speed_talk import talk
 from evaluation.speed_timing import SpeedOptions
+from evaluation.speed_training import training
 from wavalign.models.protocol import CheckpointError
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -35,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[SpeedOptions], Section]] = {
     "sampler": sampler,
     "sidebyside": sidebyside,
     "talk": talk,
+    "training": training,
     "ratings": ratings,
 }
 

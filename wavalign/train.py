@@ -3,7 +3,7 @@
     python -m wavalign.train wavalign/recipes/wavalign.yaml
     python -m wavalign.train wavalign/recipes/grpo-text.yaml steps=100 optimiser.lr=3e-4 tuning.rank=16
     python -m wavalign.train path/of/a/run                 goes on from its last checkpoint
-    accelerate launch --num_processes 2 -m wavalign.train wavalign/recipes/sft.yaml
+    accelerate launch --multi_gpu --num_processes 2 -m wavalign.train wavalign/recipes/sft.yaml --run runs/two
 
 Ctrl-C saves and says how to go on. The fields of a config: python -m wavalign.train --fields
 """

@@ -105,17 +105,9 @@ def test_two_processes_learn_what_one_does(assets, tmp_path) -> None:
     train(both, tmp_path / "one", assets)
     save_config(both, tmp_path / "config.yaml")
     run = tmp_path / "two"
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--num_processes",
-        "2",
-        "--cpu",
-        "--num_machines",
-        "1",
-    ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    # On a CPU, accelerate starts several processes with its "multi_gpu" launcher only; the backend is then gloo.
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     launch += ["-m", "tests.training.letters", "--quiet", "--assets", str(assets), "--run", str(run)]
     done = subprocess.run(
         [*launch, str(tmp_path / "config.yaml")], env=ENVIRONMENT, capture_output=True, text=True, timeout=200

@@ -1,7 +1,7 @@
 """The training loop, read from top to bottom: sample, reward, weigh, one forward, one step; then measure and save.
 
     python -m wavalign.train wavalign/recipes/wavalign.yaml
-    accelerate launch --num_processes 2 -m wavalign.train wavalign/recipes/wavalign.yaml
+    accelerate launch --multi_gpu --num_processes 2 -m wavalign.train wavalign/recipes/wavalign.yaml --run runs/two
 
 A step is a pure function of the weights, the optimiser, lambda and the step's number: prompts are drawn by position,
 replies and dropout are seeded by step. So a run that is resumed from a checkpoint goes on exactly.
@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from tqdm import tqdm
@@ -370,7 +371,7 @@ class Trainer:
 
 def _nothing() -> Unit:
     """A forward of which nothing is learned, for a process that has no more work of its own."""
-    token = Completion([0, 0], torch.zeros(2, dtype=torch.int8).numpy())
+    token = Completion([0, 0], np.full(2, -1, dtype=np.int8))  # of no channel: it is in no metric
     token.divergence[0] = 1e-30
     return Unit([0], [token])
 
