@@ -87,7 +87,7 @@ _HOW = """## How it came about
 
 The pair of each battle was chosen by the server: the pair whose interval another vote would shrink most, with an even
 draw over all pairs in a share of battles; `propensity` is the probability with which the pair was chosen. Sides were
-drawn afterwards by a fair coin. Both replies were generated in one batch with one seed, brought to one loudness (ITU-R
+drawn afterwards by a fair coin. Both replies were generated in one batch, brought to one loudness (ITU-R
 BS.1770) with one limiter decision, one sample rate, one length and the same short silence in front, and released at
 the same instant. A vote was taken only after both replies had been heard, by the server's clock, and could be undone
 for eight seconds before the names were shown. `gold` battles had one side spoilt on purpose and `repeat` battles had

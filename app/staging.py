@@ -50,6 +50,15 @@ class Rates:
     of_address: int = 360
 
 
+@dataclass(frozen=True)
+class _Tallies:
+    """``stale_at``: monotonic time from which it is worth counting again."""
+
+    version: str
+    by_pair: Mapping[Pair, Tally]
+    stale_at: float
+
+
 @dataclass
 class Staging:
     """Everything up to the release. ``clock`` is wall time in seconds: it has to outlive a restart."""
@@ -63,7 +72,7 @@ class Staging:
     clock: Callable[[], float] = time.time
     dice: Dice = field(default_factory=random.SystemRandom)
     sounds: np.random.Generator = field(default_factory=np.random.default_rng)
-    _tallies: dict[str, tuple[str, Mapping[Pair, Tally]]] = field(default_factory=dict, init=False)
+    _tallies: dict[str, _Tallies] = field(default_factory=dict, init=False)
     _spawning: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def open(
@@ -127,16 +136,22 @@ class Staging:
         return Opened(again, len(history.turns) - 1, 0, repeat=True)
 
     def tallies(self, source: str) -> Mapping[Pair, Tally]:
-        """Decided battles by pair; computed anew when votes changed. What people and what simulations said is apart."""
-        version = queries.version(self.store)
-        if source not in self._tallies or self._tallies[source][0] != version:
+        """Decided battles by pair, of people or of simulations.
+
+        Counted anew when votes changed, but at most a twentieth of the time is spent on it: with very many votes the
+        choice may lag a little behind.
+        """
+        version, known, began = queries.version(self.store), self._tallies.get(source), time.monotonic()
+        if known is None or (known.version != version and began >= known.stale_at):
             counts: dict[Pair, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
             for vote in queries.votes(self.store, source=source):
                 pair = (min(vote.left, vote.right), max(vote.left, vote.right))
                 winner = {"left": vote.left, "right": vote.right}.get(vote.outcome)
                 counts[pair][1 if winner is None else 0 if winner == pair[0] else 2] += 1
-            self._tallies[source] = version, {pair: Tally(*each) for pair, each in counts.items()}
-        return self._tallies[source][1]
+            ended = time.monotonic()
+            known = _Tallies(version, {pair: Tally(*each) for pair, each in counts.items()}, 21 * ended - 20 * began)
+            self._tallies[source] = known
+        return known.by_pair
 
     def _create(self, rater: str, asked: Asked, address: str | None, category: str, language: str) -> str:
         with self.store.reading() as session:
@@ -177,12 +192,14 @@ class Staging:
 
     def _decided(self, pairing: Pairing) -> dict[str, Any]:
         """What is settled before anything is asked: who, on which side, at which revision, with which seed."""
-        seed = secrets.randbelow(2**31)
         names = {"left": pairing.left, "right": pairing.right}
         return {
             **names,
             **{f"{side}_revision": self.speakers.revision(name) for side, name in names.items()},
-            "sampling": {side: dict(self.speakers.sampling(name, seed)) for side, name in names.items()},
+            # Seeds of their own: two checkpoints of one base often say the very same with one seed.
+            "sampling": {
+                side: dict(self.speakers.sampling(name, secrets.randbelow(2**31))) for side, name in names.items()
+            },
             "propensity": pairing.propensity,
             "choice": dict(pairing.why),
             "program": program.revision(),
