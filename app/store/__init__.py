@@ -2,5 +2,6 @@
 
 from app.store.audio_files import AudioFiles
 from app.store.database import Store, StoreError, open_store
+from app.store.job_rows import DeviceHold, JobRow
 
-__all__ = ["AudioFiles", "Store", "StoreError", "open_store"]
+__all__ = ["AudioFiles", "DeviceHold", "JobRow", "Store", "StoreError", "open_store"]
