@@ -119,7 +119,7 @@ def these_raters(won: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return _of_votes(wins, losses), _of_votes(losses, wins)
 
 
-def in_general(won: np.ndarray, rater: np.ndarray, together: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
+def in_general(won: np.ndarray, rater: np.ndarray, together: int = 4_000) -> tuple[np.ndarray, np.ndarray]:
     """Log e-values after each decided vote, (n,) for and (n,) against; rater (n,) numbers 0, 1, ..."""
     wins, losses = _before(won, rater)
     likelihood = np.zeros(len(_MEAN))

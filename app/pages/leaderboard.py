@@ -67,7 +67,7 @@ def build(services: Services) -> None:
         *(head, choice, focus, anchor, source, body, board, meter, matrix, dimensions, categories),
         *(position, effects, table, notes, lost_title, losses, both, shown),
     ]
-    quiet = {"show_progress": "hidden", "api_visibility": "private", "concurrency_id": "board"}
+    quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
     for control in chosen:
         control.input(page.draw, chosen, everything, **quiet)
     gr.context.Context.root_block.load(page.draw, chosen, everything, **quiet)

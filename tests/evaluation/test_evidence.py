@@ -20,8 +20,8 @@ def test_e_value_of_three_wins_by_hand() -> None:
 
 
 def test_equals_have_a_false_winner_at_most_one_time_in_twenty() -> None:
-    """The short form of the simulation: looked at after every vote up to 400, 150 times each."""
-    [section] = looking(150, 11)
+    """The short form of the simulation: looked at after every vote up to 400, 100 times each."""
+    [section] = looking(100, 11)
     for figure in section.figures:
         if figure.target is not None:
             assert figure.value <= 0.05, figure.label

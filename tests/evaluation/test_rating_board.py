@@ -45,6 +45,20 @@ def test_checkpoint_without_votes_is_not_on_the_board() -> None:
         make_board(few([], []), "base")
 
 
+def test_nothing_but_both_bad_is_a_board_without_a_preference() -> None:
+    board = make_board(few([BOTH_BAD] * 6, [(0, 1)] * 6), "base", draws=20)
+    assert board.decided == 0
+    assert board.standing_of("tuned").both_bad.value == 1
+    assert rating_words.headline(board, "tuned") == "Nobody has preferred tuned to base, or the other way, yet."
+
+
+def test_checkpoints_that_never_met_are_compared_through_others() -> None:
+    votes = few([LEFT] * 40 + [RIGHT] * 8, [(1, 2)] * 24 + [(2, 0)] * 24)
+    board = make_board(votes, "base", draws=50)
+    assert board.standing_of("tuned").preferred.value > 0.5
+    assert board.evidence_of("tuned").votes == 0
+
+
 def test_headline_says_how_often_and_since_when(crowd: Votes) -> None:
     board = make_board(crowd, "checkpoint-2", draws=200)
     preferred, evidence = board.standing_of("checkpoint-1").preferred, board.evidence_of("checkpoint-1")

@@ -109,8 +109,8 @@ def test_order_of_twenty_is_evalicas() -> None:
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    """The short form of the simulation: 12 raters with tastes, 25 votes each, 120 times."""
-    [section] = coverage(120, 7)
+    """The short form of the simulation: 12 raters with tastes, 25 votes each, 100 times."""
+    [section] = coverage(100, 7)
     for figure in section.figures[:3]:
         assert figure.value >= 0.88, figure.label
 
