@@ -1,0 +1,222 @@
+"""The comparison of recipes: the same base, prompts and updates for all, several seeds, held-out prompts and voices.
+
+    python -m evaluation.reproduce                                  every recipe, seeds 0 1 2, 200 updates
+    python -m evaluation.reproduce --recipes sft wavalign --seeds 0 --minutes 20
+    python -m evaluation.reproduce --recipes ablations wavalign@mix.alpha=0.5,lr=3e-4
+    python -m evaluation.reproduce --split validation --work runs/tuning --recipes sft@lr=3e-4 sft@lr=1e-3
+    python -m evaluation.reproduce --table                          trains nothing: tables and charts of what is there
+
+What is finished is kept in the work folder and not done again; what was interrupted goes on from its last checkpoint,
+exactly. The first seed of every recipe comes first, so that --table has something to say early. One core is enough.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+ROOT = Path(__file__).resolve().parent
+RESULTS, PAGE = ROOT / "results" / "comparison.json", ROOT.parent / "docs" / "comparison.md"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    import torch
+
+    from evaluation.reproduce_cells import Setting
+    from evaluation.reproduce_measure import Sizes
+    from evaluation.reproduce_variants import ReproduceError, variants
+    from wavalign.codecs.loading import CodecError
+    from wavalign.models.protocol import CheckpointError, GenerationError
+    from wavalign.rewards.protocol import RewardError
+    from wavalign.training.config import ConfigError
+    from wavalign.training.examples import DataError
+
+    torch.set_num_threads(options.threads)
+    try:
+        sizes = Sizes(
+            split=options.split,
+            prompts=options.prompts,
+            samples=options.samples,
+            spoken=options.spoken,
+            warm=options.warm,
+            likelihood=options.likelihood,
+        )
+        setting = Setting(
+            work=options.work,
+            assets=options.assets,
+            base=options.base,
+            steps=options.steps,
+            overrides=tuple(options.set),
+            pool=options.pool,
+            curve=options.curve,
+            sizes=sizes,
+            quiet=not sys.stderr.isatty(),
+        )
+        chosen = variants(options.recipes)
+        if options.table:
+            return _publish(chosen, options, setting)
+        return _run(chosen, options, setting)
+    except (ReproduceError, ConfigError, DataError, CheckpointError, CodecError, RewardError, GenerationError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command goes on.", file=sys.stderr)
+        return 130
+
+
+def _run(chosen: Sequence[Any], options: argparse.Namespace, setting: Any) -> int:
+    from evaluation.reproduce_cells import base_measures, measure_cell, order, train
+    from wavalign.rewards.protocol import RewardError
+    from wavalign.training.loop import TrainingError
+
+    deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
+    cells = order(chosen, options.seeds, setting)
+    _refuse(cells, chosen)
+    base = base_measures(setting)
+    _say(f"base {setting.base}: {_line(base)} ({base['cpu_s']:.0f} CPU s)")
+    failed = []
+    for number, cell in enumerate(cells, start=1):
+        if cell.trained and cell.measures is not None:
+            continue
+        if deadline is not None and time.monotonic() > deadline:
+            _say(f"The minutes are spent; {sum(c.measures is not None for c in cells)} of {len(cells)} cells are done.")
+            break
+        began = time.process_time()
+        try:
+            if not cell.trained and train(cell, _mean_lambda(cell, chosen), deadline) == "stopped":
+                _say(f"{cell.name}: stopped before its end. The same command goes on.")
+                break
+        except (TrainingError, RewardError) as error:
+            failed.append(cell)
+            _say(f"{cell.name}: failed: {error}")
+            continue
+        trained = time.process_time()
+        found = measure_cell(cell)
+        spent = f"trained {trained - began:.0f} CPU s, measured {found['cpu_s']:.0f} CPU s"
+        _say(f"[{number}/{len(cells)}] {cell.name}: {_line(found)} ({spent})")
+        _write(setting.work / "comparison.json", _summary(cells, setting))
+    _report(cells, setting)
+    return 1 if failed else 0
+
+
+def _publish(chosen: Sequence[Any], options: argparse.Namespace, setting: Any) -> int:
+    """Writes what is finished to the results and the page."""
+    from evaluation.reproduce_cells import order
+    from evaluation.reproduce_charts import write_charts
+    from evaluation.reproduce_tables import tables, write_page
+
+    cells = order(chosen, options.seeds, setting)
+    _refuse(cells, chosen)
+    found = _summary(cells, setting)
+    _write(options.results, found)
+    write_charts(found, options.page.with_suffix(""))
+    write_page(options.page, tables(found))
+    _report(cells, setting)
+    _say(f"Written: {options.results}, {options.page}, {options.page.with_suffix('')}/*.svg")
+    return 0
+
+
+def _summary(cells: Sequence[Any], setting: Any) -> dict[str, Any]:
+    from evaluation.reproduce_cells import base_measures
+    from evaluation.reproduce_summary import summary
+    from evaluation.reproduce_variants import ReproduceError
+
+    base = base_measures(setting, only_read=True)
+    if base is None:
+        raise ReproduceError(f"Nothing was measured in {setting.work} with these sizes yet; run without --table first.")
+    return summary(cells, base, setting)
+
+
+def _report(cells: Sequence[Any], setting: Any) -> None:
+    from evaluation.figures import table, verdict
+    from evaluation.reproduce_claims import claims
+    from evaluation.reproduce_tables import tables
+
+    found = _summary(cells, setting)
+    if not found["variants"]:
+        return
+    parts = tables(found)
+    for name in ("words", "speech", "against-base", "against-sft", "against-wavalign", "equal-cpu", "cost"):
+        print(f"\n{name}\n{parts[name]}")
+    sections = claims(found)
+    if sections:
+        print(f"\n{table(sections)}\n{verdict(sections)}")
+
+
+def _refuse(cells: Sequence[Any], chosen: Sequence[Any]) -> None:
+    """What does not fit, or was begun otherwise, is refused before anything is trained."""
+    from evaluation.reproduce_cells import refuse_other_settings
+
+    for cell in cells:
+        mean = _mean_lambda(cell, chosen)
+        if cell.variant.mean_of is None or mean is not None:
+            cell.config(mean)
+            refuse_other_settings(cell, mean)
+
+
+def _mean_lambda(cell: Any, chosen: Sequence[Any]) -> float | None:
+    """The mean lambda of the run, with the same seed, that the cell's variant names; None where there is none yet."""
+    named = [variant for variant in chosen if variant.name == cell.variant.mean_of]
+    return replace(cell, variant=named[0]).mean_lambda if named else None
+
+
+def _line(found: dict[str, Any]) -> str:
+    def share(name: str) -> str:
+        top, bottom = (sum(values) for values in found["measures"].get(name, [[], []]))
+        return f"{100 * top / bottom:.1f} %" if bottom else "not measured"
+
+    return (
+        f"right {share('accuracy/sampled')}, greedy {share('accuracy/greedy')}, WER {share('wer/own')}, "
+        f"at T 0.8 {share('wer/warm')}, delivery {share('delivery/own')}"
+    )
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
+
+
+def _write(path: Path, found: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(found, indent=None, separators=(",", ":")) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipes", nargs="+", default=["main"], help="recipes, recipe@field=value, main or ablations")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=200, help="updates of every recipe")
+    parser.add_argument("--minutes", type=float, help="stop, saved, after so many minutes on the clock")
+    parser.add_argument("--set", nargs="+", default=[], metavar="field=value", help="changes of every recipe")
+    parser.add_argument("--pool", type=Path, help="the prompts to train on (python -m wavalign.training.pool)")
+    parser.add_argument("--curve", type=int, default=100, help="steps between evaluations along a run; 0 for none")
+    parser.add_argument("--split", default="held_out", help="what is measured on: held_out, or validation for tuning")
+    parser.add_argument("--prompts", "--limit", type=int, default=300, help="prompts answered in words")
+    parser.add_argument("--samples", type=int, default=8, help="replies to each, at temperature 0.9")
+    parser.add_argument("--spoken", type=int, default=120, help="prompts answered aloud at the base's own sampling")
+    parser.add_argument("--warm", type=int, default=80, help="prompts answered aloud at temperature 0.8")
+    parser.add_argument("--likelihood", type=int, default=150, help="demonstrations scored")
+    parser.add_argument("--base", default="closedtalk-base", help="the checkpoint that every recipe starts from")
+    parser.add_argument("--assets", type=Path, default=ASSETS)
+    parser.add_argument("--work", type=Path, default=Path("runs/reproduce"), help="where cells are kept")
+    parser.add_argument("--table", action="store_true", help="train nothing; write results, page and charts")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="with --table: where the results are written")
+    parser.add_argument("--page", type=Path, default=PAGE, help="with --table: whose tables are filled in")
+    parser.add_argument("--threads", type=int, default=1, help="of torch; small models are fastest with one")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+"""One cell of the comparison: one variant trained with one seed, then measured; kept on disk, so never done twice.
+
+<work>/base.json                     the untrained base: its hash and its measures
+<work>/cells/<variant>/seed-N/run/   the training run's own folder, from which it goes on after an interruption
+<work>/cells/<variant>/seed-N/measured.json
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluation.reproduce_measure import Sizes, measured
+from evaluation.reproduce_variants import ReproduceError, Variant
+from wavalign.models.registry import HOME_FOLDER, Registry
+from wavalign.rewards.registry import REFERENCES_FILE
+from wavalign.training.config import TrainConfig
+from wavalign.training.config_files import load_config, recipes, save_config
+from wavalign.training.journal import ADAPTER, CONFIG, RESULT, read_metrics
+
+MEASURED, BASE_FILE, CLOCK = "measured.json", "base.json", "clock.json"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all cells share. ``overrides`` are ``field=value`` for every recipe, before a variant's own."""
+
+    work: Path
+    assets: Path
+    base: str = "closedtalk-base"
+    steps: int = 200
+    overrides: tuple[str, ...] = ()
+    pool: Path | None = None
+    curve: int = 100
+    sizes: Sizes = field(default_factory=Sizes)
+    quiet: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """``folder`` is made when the cell is begun."""
+
+    variant: Variant
+    seed: int
+    setting: Setting
+
+    @property
+    def folder(self) -> Path:
+        return self.setting.work / "cells" / self.variant.slug / f"seed-{self.seed}"
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "run"
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant.name}, seed {self.seed}"
+
+    @property
+    def trained(self) -> bool:
+        return (_read(self.run / RESULT) or {}).get("status") == "completed"
+
+    @property
+    def measures(self) -> dict[str, Any] | None:
+        """What was measured with the setting's sizes; None when nothing was yet."""
+        found = _read(self.folder / MEASURED)
+        return found if found and found["sizes"] == asdict(self.setting.sizes) else None
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The run's metrics, a line a step."""
+        return read_metrics(self.run)
+
+    @property
+    def mean_lambda(self) -> float | None:
+        """Over all steps of the run; None before it is trained, or where nothing is mixed."""
+        if not self.trained:
+            return None
+        values = [line["mix/lambda"] for line in self.metrics if "mix/lambda" in line]
+        return float(np.mean(values)) if values else None
+
+    def config(self, mean_lambda: float | None = None) -> TrainConfig:
+        """What the cell trains: its recipe, the setting's overrides, the variant's own, and the seed of both the
+        training and the order of prompts, so that all recipes see the same prompts in the same order.
+
+        Raises:
+            ConfigError: when an override does not fit.
+        """
+        setting = self.setting
+        shared = [f"base={setting.base}", f"steps={setting.steps}", f"evaluation.every={setting.curve}"]
+        shared += ["evaluation.prompts=48", "evaluation.samples=4", "evaluation.spoken=16", "evaluation.kept=0"]
+        shared += ["checkpoints.every=50", "checkpoints.keep=1"]
+        shared += [f"data.pool={json.dumps(str(setting.pool))}"] if setting.pool else []
+        own = self.variant.resolved(mean_lambda)
+        last = [f"name={self.variant.slug}", f"seed={self.seed}", f"data.seed={self.seed}"]
+        return load_config(recipes()[self.variant.recipe], [*shared, *setting.overrides, *own, *last])
+
+
+def order(variants: Sequence[Variant], seeds: Sequence[int], setting: Setting) -> list[Cell]:
+    """Every variant with the first seed, then with the next: a table is useful long before the end."""
+    return [Cell(variant, seed, setting) for seed in seeds for variant in variants]
+
+
+def train(cell: Cell, mean_lambda: float | None, deadline: float | None) -> str:
+    """Trains a cell, or goes on with it; returns "completed" or "stopped" (Ctrl-C, or ``deadline`` by
+    ``time.monotonic``).
+
+    Raises:
+        ReproduceError: when the folder holds a run with other settings.
+        ConfigError, DataError, CheckpointError, RewardError, TrainingError: when it cannot be trained.
+    """
+    from wavalign.training.loop import Trainer
+
+    refuse_other_settings(cell, mean_lambda)
+    config = cell.config(mean_lambda)
+    if not (cell.run / CONFIG).is_file():
+        cell.run.mkdir(parents=True, exist_ok=True)
+        save_config(config, cell.run / CONFIG)
+    trainer = Trainer(config, cell.run, cell.setting.assets, quiet=cell.setting.quiet)
+    wall, processed = time.perf_counter(), time.process_time()
+    with trainer.stop.listening(), _until(deadline, trainer.stop):
+        status = trainer.run()
+    _count(cell, time.process_time() - processed, time.perf_counter() - wall)
+    del trainer
+    gc.collect()
+    return status
+
+
+def measure_cell(cell: Cell) -> dict[str, Any]:
+    """Measures the trained checkpoint and keeps the result."""
+    with tempfile.TemporaryDirectory() as home:
+        checkpoints = Path(home) / HOME_FOLDER
+        checkpoints.mkdir()
+        name = f"{cell.variant.slug}-seed-{cell.seed}"
+        (checkpoints / name).symlink_to((cell.run / ADAPTER).resolve(), target_is_directory=True)
+        model = Registry(cell.setting.assets, home).load([name])
+        found = measured(model, name, cell.setting.assets, cell.setting.sizes)
+    _write(cell.folder / MEASURED, found)
+    gc.collect()
+    return found
+
+
+def base_measures(setting: Setting, only_read: bool = False) -> dict[str, Any] | None:
+    """The untrained base's measures: read, or taken now.
+
+    Raises:
+        ReproduceError: when the cells in the work folder were trained from other weights.
+    """
+    path = setting.work / BASE_FILE
+    known = _read(path) or {}
+    hashed = base_hash(setting)
+    if known and known["sha256"] != hashed:
+        raise ReproduceError(
+            f"{setting.work} holds a comparison from other weights or data of {setting.base}; name another --work, "
+            "or delete it."
+        )
+    if known.get("sizes") == asdict(setting.sizes):
+        return known
+    if only_read:
+        return None
+    model = Registry(setting.assets).load([setting.base])
+    found = {"sha256": hashed, "base": setting.base, **measured(model, setting.base, setting.assets, setting.sizes)}
+    _write(path, found)
+    return found
+
+
+def base_hash(setting: Setting) -> str:
+    """Of all that a cell depends on beside its config: the base's weights, the data, the codec and what measures."""
+    origin = Registry(setting.assets).checkpoint(setting.base)
+    folders = [Path(origin.base), *([origin.adapter] if origin.adapter else [])]
+    folders += [setting.assets / name for name in ("closedtalk-codec", "closedtalk-data", "closedtalk-recogniser")]
+    files = [file for folder in folders if folder.is_dir() for file in sorted(folder.iterdir())]
+    digest = hashlib.sha256()
+    for file in [*files, setting.assets / REFERENCES_FILE]:
+        if file.suffix in (".safetensors", ".parquet", ".json") and file.is_file():
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def cpu_share(cell: Cell) -> float:
+    """Seconds of CPU for each second on the clock while the cell trained: below 1 where others used the core too."""
+    clock = _read(cell.folder / CLOCK) or {}
+    return clock["cpu_s"] / clock["wall_s"] if clock.get("wall_s") else 1.0
+
+
+def training_seconds(cell: Cell) -> list[tuple[int, float]]:
+    """(step, seconds of CPU spent on steps up to it), without the evaluations in between."""
+    share, total, result = cpu_share(cell), 0.0, []
+    for line in cell.metrics:
+        total += line.get("step_time", 0.0) * share
+        result.append((line["step"], total))
+    return result
+
+
+def refuse_other_settings(cell: Cell, mean_lambda: float | None) -> None:
+    """Raises:
+    ReproduceError: when the cell's folder holds a run, begun or finished, with another config than is asked for now.
+    """
+    path = cell.run / CONFIG
+    if path.is_file() and load_config(path) != cell.config(mean_lambda):
+        raise ReproduceError(
+            f"{cell.run} was begun with other settings. Give those again, name another --work, or delete that folder."
+        )
+
+
+def _count(cell: Cell, cpu: float, wall: float) -> None:
+    clock = _read(cell.folder / CLOCK) or {"cpu_s": 0.0, "wall_s": 0.0}
+    _write(cell.folder / CLOCK, {"cpu_s": clock["cpu_s"] + cpu, "wall_s": clock["wall_s"] + wall})
+
+
+@contextlib.contextmanager
+def _until(deadline: float | None, stop: Any) -> Iterator[None]:
+    """Asks a run to stop at ``deadline``; it saves and can go on later."""
+    if deadline is None:
+        yield
+        return
+    timer = threading.Timer(max(0.0, deadline - time.monotonic()), stop.ask, ["the minutes are spent"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _write(path: Path, data: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(data) + "\n", encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,189 @@
+"""The comparison's tables in Markdown, and the places in a page that they are written into."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.reproduce_variants import ReproduceError
+
+Row = Mapping[str, Any]
+_WORDS = (
+    ("accuracy/sampled", "right, sampled, %", 100.0),
+    ("accuracy/greedy", "right, greedy, %", 100.0),
+    ("score/sampled", "score, 1-5", 1.0),
+    ("nll/text", "anchor NLL, words", 1.0),
+)
+_SPEECH = (
+    ("wer/own", "WER, %", 100.0),
+    ("wer/warm", "WER at T 0.8, %", 100.0),
+    ("delivery/own", "delivery right, %", 100.0),
+    ("delivery/warm", "delivery at T 0.8, %", 100.0),
+    ("f0_sd/own", "F0 SD, semitones", 1.0),
+    ("nll/speech", "anchor NLL, speech", 1.0),
+)
+_DIFFERENCES = (
+    ("accuracy/sampled", "right, sampled", 100.0),
+    ("accuracy/greedy", "right, greedy", 100.0),
+    ("score/sampled", "score", 1.0),
+    ("wer/own", "WER", 100.0),
+    ("wer/warm", "WER at T 0.8", 100.0),
+    ("delivery/own", "delivery", 100.0),
+    ("nll/speech", "NLL, speech", 1.0),
+)
+_WHERE = (
+    ("items/hard", "hard items"),
+    ("items/easy", "easy items"),
+    ("phrasing/seen", "seen phrasing"),
+    ("phrasing/unseen", "unseen phrasing"),
+)
+
+
+def tables(found: Row) -> dict[str, str]:
+    """Name of a place -> Markdown, of a summary."""
+    rows = found["variants"]
+    everybody = {"base": {"measures": found["base"]["measures"], "seeds": []}, **rows}
+    result = {
+        "words": _table(everybody, "measures", _WORDS, seeds=True),
+        "speech": _table(everybody, "measures", _SPEECH),
+        "against-base": _table(rows, "minus_base", _DIFFERENCES, signed=True),
+        "against-sft": _table(
+            {n: r for n, r in rows.items() if r["minus_sft"]}, "minus_sft", _DIFFERENCES, signed=True
+        ),
+        "against-wavalign": _table(
+            {n: r for n, r in rows.items() if r["minus_wavalign"]}, "minus_wavalign", _DIFFERENCES, signed=True
+        ),
+        "where": _table(everybody, "measures", [(key, label, 100.0) for key, label in _WHERE]),
+        "families": _families(everybody),
+        "cost": _cost(rows),
+        "equal-cpu": _equal_cpu(found["equal_cpu"], list(rows)),
+        "setting": _setting(found),
+    }
+    return result
+
+
+def filled(page: str, parts: Mapping[str, str]) -> str:
+    """``page`` with every ``<!-- name -->...<!-- end -->`` replaced by its part.
+
+    Raises:
+        ReproduceError: when the page has a place that there is no part for.
+    """
+
+    def replaced(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in parts:
+            raise ReproduceError(f'The page has a place "{name}", which nothing fills; there are: {", ".join(parts)}.')
+        return f"<!-- table: {name} -->\n{parts[name]}\n<!-- end -->"
+
+    return re.sub(r"<!-- table: ([a-z-]+) -->.*?<!-- end -->", replaced, page, flags=re.DOTALL)
+
+
+def write_page(path: Path, parts: Mapping[str, str]) -> None:
+    """Fills the places of the page at ``path``.
+
+    Raises:
+        ReproduceError: when there is no such page.
+    """
+    if not path.is_file():
+        raise ReproduceError(f"There is no page {path} to write the tables into.")
+    path.write_text(filled(path.read_text(encoding="utf-8"), parts), encoding="utf-8")
+
+
+def _table(
+    rows: Mapping[str, Row],
+    block: str,
+    columns: Sequence[tuple[str, str, float]],
+    signed: bool = False,
+    seeds: bool = False,
+) -> str:
+    shown = [column for column in columns if any(column[0] in row[block] for row in rows.values())]
+    if not rows or not shown:
+        return "_Nothing measured yet._"
+    head = ["", *(["seeds"] if seeds else []), *(label for _, label, _ in shown)]
+    body = []
+    for name, row in rows.items():
+        cells = [_cell(row[block].get(key), factor, signed) for key, _, factor in shown]
+        body.append([f"`{name}`", *([str(len(row["seeds"]) or "")] if seeds else []), *cells])
+    return _markdown(head, body)
+
+
+def _cell(estimate: Row | None, factor: float, signed: bool) -> str:
+    if estimate is None:
+        return ""
+    show = _shower(factor, signed)
+    low, high = (show(factor * estimate[key]) for key in ("low", "high"))
+    text = f"{show(factor * estimate['value'])} ({low} to {high})"
+    excludes_zero = estimate["low"] > 0 or estimate["high"] < 0
+    return f"**{text}**" if signed and excludes_zero else text
+
+
+def _shower(factor: float, signed: bool) -> Callable[[float], str]:
+    sign, digits = "+" if signed else "", 1 if factor == 100.0 else 3
+    return lambda value: f"{value:{sign}.{digits}f}"
+
+
+def _families(everybody: Mapping[str, Row]) -> str:
+    names = sorted({key for row in everybody.values() for key in row["measures"] if key.startswith("family/")})
+    if not names:
+        return "_Nothing measured yet._"
+    body = []
+    for key in names:
+        cells = [row["measures"].get(key) for row in everybody.values()]
+        body.append(
+            [key.split("/")[1].replace("_", " "), *("" if c is None else f"{100 * c['value']:.0f}" for c in cells)]
+        )
+    return _markdown(["right, sampled, %", *(f"`{name}`" for name in everybody)], body)
+
+
+def _cost(rows: Mapping[str, Row]) -> str:
+    body = []
+    for name, row in rows.items():
+        weights = [run["mean_lambda"] for run in row["runs"] if run["mean_lambda"] is not None]
+        steps = max(
+            (points[-1][0] for run in row["runs"] for key, points in run.items() if key == "grad_norm"), default=0
+        )
+        seconds = row["cpu_s"]["value"] if row["cpu_s"] else 0.0
+        mean = f"{sum(weights) / len(weights):.3f}" if weights else ""
+        body.append([f"`{name}`", str(steps), f"{seconds:.0f}", f"{seconds / steps:.2f}" if steps else "", mean])
+    return (
+        _markdown(["", "updates", "CPU seconds", "a step", "mean lambda"], body) if body else "_Nothing trained yet._"
+    )
+
+
+def _equal_cpu(table: Sequence[Row], names: Sequence[str]) -> str:
+    """Rows are variants, columns budgets: right replies and word errors on validation prompts."""
+    columns = [column for column in table if column["variants"]]
+    if not columns:
+        return "_No evaluations along the runs._"
+    body = []
+    for name in names:
+        cells = []
+        for column in columns:
+            reached = column["variants"].get(name, {})
+            right, errors = reached.get("eval/semantic/accuracy"), reached.get("eval/acoustic/wer")
+            text = "" if right is None else f"{100 * right['value']:.1f}"
+            cells.append(text if errors is None else f"{text} / {100 * errors['value']:.1f}")
+        body.append([f"`{name}`", *cells])
+    return _markdown(["right % / WER %, after CPU seconds:", *(f"{column['cpu_s']}" for column in columns)], body)
+
+
+def _setting(found: Row) -> str:
+    setting, sizes = found["setting"], found["setting"]["sizes"]
+    changed = ", ".join(f"`{override}`" for override in setting["overrides"]) or "none"
+    seeds = {name: len(row["seeds"]) for name, row in found["variants"].items()}
+    fewest, most = (min(seeds.values()), max(seeds.values())) if seeds else (0, 0)
+    counted = str(fewest) if fewest == most else f"{fewest} to {most}"
+    return (
+        f"Base `{found['base']['name']}` ({found['base']['sha256'][:12]}), {setting['steps']} updates, "
+        f"{counted} seeds; changes of every recipe: {changed}. Split `{sizes['split']}`: {sizes['prompts']} prompts, "
+        f"{sizes['samples']} samples each at temperature {sizes['temperature']:g}; {sizes['spoken']} replies spoken at "
+        f"the checkpoint's own sampling and {sizes['warm']} at {sizes['warm_temperature']:g}; "
+        f"{sizes['likelihood']} demonstrations scored."
+    )
+
+
+def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in body])
