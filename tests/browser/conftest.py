@@ -79,15 +79,15 @@ def open_page(browser, address):
     """Opens tabs; afterwards no tab may have seen an error, and none is left."""
     contexts, problems = [], []
 
-    def open_one(width: int = 1280, height: int = 900, **how):
+    def open_one(width: int = 1280, height: int = 900, path: str = "", ready: str = ".stage[data-state]", **how):
         context = browser.new_context(viewport={"width": width, "height": height}, permissions=["microphone"], **how)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(90_000)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda message: problems.append(message.text) if _is_error(message) else None)
-        page.goto(address)
-        page.wait_for_selector(".stage[data-state]")
+        page.goto(f"{address}/{path}")
+        page.wait_for_selector(ready)
         page.wait_for_selector(".frame-device:not(:empty)")
         return page
 
