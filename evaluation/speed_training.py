@@ -110,8 +110,9 @@ def _train_with_trl(
 
     trainee, policy = ours.trainee, ours.trainee.policy
     prompts = [ours.data[ours.order[place]] for place in range(config.batch * steps)]
-    names = trainee.base.tokenizer.convert_ids_to_tokens
-    rows = Dataset.from_dict({"prompt": ["".join(names(policy.encode_prompt(e.prompt))) for e in prompts]})
+    rows = Dataset.from_dict(
+        {"prompt": [_as_text(trainee.base.tokenizer, policy.encode_prompt(e.prompt)) for e in prompts]}
+    )
     group, rows_a_step = config.rollouts.group_size, config.batch * config.rollouts.group_size
     settings = GRPOConfig(
         output_dir=str(folder),
@@ -159,6 +160,14 @@ def _train_with_trl(
         callbacks=[Clock()],
     )
     trainer.train()
+
+
+def _as_text(tokenizer: Any, ids: list[int]) -> str:
+    """A text that TRL's side turns into exactly these ids."""
+    text = " ".join(tokenizer.convert_ids_to_tokens(ids))
+    if tokenizer(text)["input_ids"] != ids:
+        raise RuntimeError("The tokenizer does not give a prompt's ids back; the sides would not read the same.")
+    return text
 
 
 def _length_of_text(completions: list[str], **_: Any) -> list[float]:

@@ -182,3 +182,19 @@ def test_adapters_of_rows_are_the_weights_they_would_be_merged_into(model: Inter
         for i, completion in zip(mine, expected, strict=True):
             assert fast[i].tokens == completion.tokens
             assert fast[i].logprobs == pytest.approx(completion.logprobs, abs=1e-3)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_rows_that_share_prompts_are_what_they_would_be_alone_when_groups_thin_out(architecture: str) -> None:
+    model = tiny.make_model(VOCABULARY, architecture)
+    fast, slow = FastLlama(model), HfEngine(model)
+    (a, _), (b, _) = (engine.start(PROMPTS, [None] * 4, 3, 12) for engine in (fast, slow))
+    rows = 12
+    for kept in (None, [0, 1, 2, 4, 6, 7, 9, 10, 11], [0, 2, 3, 6, 8], [1, 4]):
+        if kept is not None:
+            a.keep(torch.tensor(kept))
+            b.keep(torch.tensor(kept))
+            rows = len(kept)
+        for token in (7, 19):
+            tokens = torch.arange(rows) + token
+            assert torch.allclose(a.step(tokens), b.step(tokens), atol=1e-4)

@@ -154,7 +154,7 @@ class FastLlama:
         session = FastSession(self, list(adapters), pads, ids.shape[1], ids.shape[1] + room)
         logits = session.read(ids)
         if copies > 1:
-            session.select(torch.arange(len(prompts)).repeat_interleave(copies))
+            session.share(copies)
             logits = logits.repeat_interleave(copies, dim=0)
         return session, logits
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from wavalign.models.packed import Linear
+from wavalign.models.shared_prompts import SharedPrompts
 
 if TYPE_CHECKING:
     from wavalign.models.fast_llama import FastLlama
@@ -51,7 +52,10 @@ class Span:
 
 
 class FastSession:
-    """``cache`` (layers, 2, B, kv heads, slots, head width): keys and values. Prompts are left-padded to one length."""
+    """``cache`` (layers, 2, B, kv heads, slots, head width): keys and values. Prompts are left-padded to one length.
+
+    ``prompts`` holds the prompts' part of the cache once rows share it; slots then count from ``start``.
+    """
 
     def __init__(
         self, engine: FastLlama, adapters: list[str | None], pads: torch.Tensor, length: int, slots: int
@@ -60,6 +64,8 @@ class FastSession:
         self.layers = engine.layers
         self.length = length
         self.slots = slots
+        self.start = 0
+        self.prompts: SharedPrompts | None = None
         self.pads = pads
         self.adapters = adapters
         self.cache = self._new_cache(len(adapters))
@@ -80,7 +86,8 @@ class FastSession:
                     self.spans.append(Span(start, index, self.engine.low_rank(adapter)))
                 start = index
         self.mask = None
-        if bool(self.pads.any()):
+        self.padded = bool(self.pads.any())
+        if self.padded and self.prompts is None:
             hidden = torch.arange(self.slots) < self.pads[:, None]
             mask = torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
             self.mask = mask.repeat_interleave(self.engine.kv_heads, dim=0)[:, None]  # (B * kv heads, 1, slots)
@@ -148,14 +155,13 @@ class FastSession:
     @torch.inference_mode()
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         e = self.engine
-        rows, slot = len(tokens), self.length
-        if self.mask is None:
-            cos, sin = e.cos[slot], e.sin[slot]
-            mask = None
-        else:
-            positions = slot - self.pads
+        rows, slot = len(tokens), self.length - self.start
+        if self.padded:
+            positions = self.length - self.pads
             cos, sin = e.cos[positions][:, None], e.sin[positions][:, None]
-            mask = self.mask[:, :, : slot + 1]
+        else:
+            cos, sin = e.cos[self.length], e.sin[self.length]
+        mask = None if self.mask is None else self.mask[:, :, : slot + 1]
         turned, spans = e.heads + e.kv_heads, self.spans
         queries = (rows * e.kv_heads, e.heads // e.kv_heads, e.head_width)
         scale = 1 / math.sqrt(e.head_width)
@@ -169,10 +175,26 @@ class FastSession:
             into, keys, values = self.views[index]
             into[:, :, :, slot] = qkv[:, e.heads :].view(rows, 2, e.kv_heads, e.head_width)
             q = qkv[:, : e.heads].reshape(queries)
-            a = _attended(q, keys[:, : slot + 1], values[:, : slot + 1], mask, scale)
+            keys, values = keys[:, : slot + 1], values[:, : slot + 1]
+            if self.prompts is None:
+                a = _attended(q, keys, values, mask, scale)
+            else:
+                a = self._merged(index, q, keys, values, scale)
             x = self._after_attention(layer, index, a.view(rows, e.heads * e.head_width), x, spans)
         self.length += 1
         return e.head.multiply(_normed(x, e.final_norm, e))
+
+    def _merged(
+        self, index: int, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        """Attention to the shared prompt and to the row's own part as if they were one: (B * kv heads, g, d)."""
+        e = self.engine
+        before, mass = self.prompts.attended(index, q.view(-1, e.kv_heads, q.shape[1], e.head_width), scale)
+        scores = torch.baddbmm(q.new_zeros(()), q, keys.transpose(1, 2), beta=0, alpha=scale)
+        own_mass = scores.logsumexp(-1, keepdim=True)
+        own = torch.bmm((scores - own_mass).exp_(), values)
+        share = torch.sigmoid(mass.reshape(own_mass.shape) - own_mass)
+        return own.lerp_(before.reshape(own.shape), share.expand_as(own))
 
     def _after_attention(
         self, layer: Layer, index: int, a: torch.Tensor, x: torch.Tensor, spans: list[Span]
@@ -190,14 +212,26 @@ class FastSession:
 
     @torch.inference_mode()
     def keep(self, rows: torch.Tensor) -> None:
-        self.select(rows)
-
-    def select(self, rows: torch.Tensor) -> None:
-        """Rows in this order, repeated or dropped; only the filled part of the cache is copied."""
+        """Drops all rows but these; only the filled part of the cache is copied."""
         self.adapters = [self.adapters[row] for row in rows.tolist()]
         self.pads = self.pads[rows]
+        if self.prompts is not None:
+            self.prompts.keep(rows)
+        filled = self.length - self.start
         old, self.cache = self.cache, self._new_cache(len(rows))
-        self.cache[:, :, :, :, : self.length] = old[:, :, :, :, : self.length][:, :, rows]
+        self.cache[:, :, :, :, :filled] = old[:, :, :, :, :filled][:, :, rows]
+        self._settle()
+
+    def share(self, copies: int) -> None:
+        """Makes ``copies`` rows of each prompt that was read; they share its part of the cache."""
+        hidden = torch.arange(self.length) < self.pads[:, None] if self.padded else None
+        filled = self.cache[:, :, :, :, : self.length].contiguous()
+        self.prompts = SharedPrompts(filled, hidden, copies)
+        self.adapters = [adapter for adapter in self.adapters for _ in range(copies)]
+        self.pads = self.pads.repeat_interleave(copies)
+        self.slots -= self.length
+        self.start = self.length
+        self.cache = self._new_cache(len(self.adapters))
         self._settle()
 
 
