@@ -74,7 +74,7 @@ def small(recipe: str | None = None, **changes: Any) -> TrainConfig:
     """A recipe, or the default method, at test size; ``changes`` are fields of the config, blocks merged in."""
     plain = load_config(recipes()[recipe]).model_dump(mode="json", exclude_unset=True) if recipe else {}
     weights = dict(plain.get("rewards", {}).get("weights", {}))
-    weights.pop("rule", None)
+    weights.pop("answer", None)
     plain["rewards"] = {"weights": {"letters": 1.0, **weights}}
     return make_config(_merged(_merged(plain, SMALL), changes))
 

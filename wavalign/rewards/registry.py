@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 REWARDS: dict[str, str] = {
     "rule": "wavalign.rewards.rule:Rule",
+    "answer": "wavalign.rewards.answer:RightAnswer",
     "delivery": "wavalign.rewards.delivery:DeliveryReward",
     "intelligibility": "wavalign.rewards.intelligibility:Intelligibility",
     "format": "wavalign.rewards.format:Format",

@@ -226,12 +226,13 @@ class Evaluator:
 
 
 def _semantic_rewards(rewards: RewardConfig, context: RewardContext, examples: Sequence[Example]) -> RewardMix | None:
-    """The run's rewards of words that need no audio; the rule where there is none and it can judge these prompts."""
-    whole = RewardMix.of(rewards, context)
-    names = [r.name for r in whole.rewards if r.channel == "text" and not r.needs_audio]
-    weights = {name: rewards.weights[name] for name in names if rewards.weights[name] > 0}
-    if not weights and examples and all(example.facts.get("item") is not None for example in examples):
+    """The rule wherever it can judge all prompts, so that runs with different rewards compare; else the run's rewards
+    of words that need no audio."""
+    if examples and all(example.facts.get("item") is not None for example in examples):
         weights = {"rule": 1.0}
+    else:
+        judges = [r.name for r in RewardMix.of(rewards, context).rewards if r.channel == "text" and not r.needs_audio]
+        weights = {name: rewards.weights[name] for name in judges if rewards.weights[name] > 0}
     if not weights:
         return None
     return RewardMix.of(rewards.model_copy(update={"weights": weights}), context)
