@@ -1,0 +1,174 @@
+"""Kills real processes of real jobs at random steps, and checks what must hold afterwards.
+
+python -m tests.app.kill_matrix --rounds 20    the toy trainer, every kill, at random steps
+python -m tests.app.kill_matrix --real         the real trainer on a tiny model (minutes)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from app.jobs import processes
+from app.jobs.job import FINAL, Job
+from app.jobs.jobs import Jobs
+from app.store import open_store
+from tests.app.jobs_bench import REPOSITORY, JobsBench, straight
+from wavalign.training import checkpoints
+from wavalign.training.journal import CHECKPOINTS, read_lines, read_metrics
+
+STEPS = 40
+
+
+@dataclass(frozen=True)
+class Kill:
+    """``saving``: in the middle of writing a checkpoint. ``ends`` are the states that the first attempt may end in."""
+
+    whom: Literal["trainer", "runner", "app"]
+    number: signal.Signals
+    ends: tuple[str, ...]
+    saving: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.number.name} of the {self.whom}{' while it saves' if self.saving else ''}"
+
+
+KILLS = (
+    Kill("trainer", signal.SIGKILL, ("crashed",)),
+    Kill("trainer", signal.SIGKILL, ("crashed",), saving=True),
+    Kill("trainer", signal.SIGTERM, ("stopped",)),
+    Kill("runner", signal.SIGKILL, ("crashed",)),
+    Kill("runner", signal.SIGTERM, ("stopped",)),
+    Kill("app", signal.SIGKILL, ("completed",)),
+)
+
+
+def one_kill(bench: JobsBench, kill: Kill, step: int) -> None:
+    """One job, killed once at ``step`` or later, then resumed to its end.
+
+    Raises:
+        AssertionError: when something that must hold does not.
+    """
+    slow = ["--save-seconds", "0.3"] if kill.saving else []
+    job = bench.start("--steps", str(STEPS), "--every", "5", *slow)
+    bench.at(job, step)
+    if kill.saving:
+        bench.until(lambda: list((job.folder / CHECKPOINTS).glob(".tmp-step-*")))
+    _kill(bench, job, kill)
+    ended = bench.ended(job)
+    assert ended.state in kill.ends, f"{kill.name}: {ended.state}, {ended.reason}"
+    _free(bench, job)
+    saved = checkpoints.latest(job.folder / CHECKPOINTS)
+    assert saved is not None
+    assert saved.state["weights"] == straight(saved.step)
+    if ended.state != "completed":
+        bench.jobs.resume(job.id)
+        assert bench.ended(job).state == "completed"
+        _free(bench, job)
+    assert [line["step"] for line in read_metrics(job.folder)] == list(range(1, STEPS + 1))
+    per_attempt = [(line["attempt"], line["step"]) for line in read_lines(job.folder / "metrics.jsonl")]
+    assert len(set(per_attempt)) == len(per_attempt)
+    assert (job.folder / "weights").read_text() == straight(STEPS)
+
+
+def _kill(bench: JobsBench, job: Job, kill: Kill) -> None:
+    if kill.whom == "trainer":
+        bench.kill(bench.trainer(job), kill.number)
+    elif kill.whom == "runner":
+        bench.kill(bench.until(lambda: bench.get(job).runner), kill.number)
+    else:
+        # Another process that watches the same home, as an app does, dies with the job under way.
+        watcher = subprocess.Popen([sys.executable, "-m", "tests.app.kill_matrix", "--watch", str(bench.home)])
+        time.sleep(0.5)
+        watcher.send_signal(kill.number)
+        watcher.wait()
+        assert bench.get(job).state not in ("failed", "crashed")
+
+
+def _free(bench: JobsBench, job: Job) -> None:
+    assert processes.tagged(job.id) == []
+    assert job.id not in bench.jobs.queue.holds().values()
+
+
+def _real(folder: Path) -> None:
+    """The real trainer on a tiny model: kills of trainer and runner, against a run that was never stopped."""
+    from tests.training.tiny_run import make_assets, small
+
+    assets = make_assets(folder / "assets")
+    store = open_store(folder)
+    jobs = Jobs(store, folder, assets)
+    config = small("wavalign", steps=30, checkpoints={"every": 3}, rewards={"weights": {"rule": 1.0}})
+    config = config.model_copy(update={"rewards": config.rewards.model_copy(update={"weights": {"rule": 1.0}})})
+
+    def ended(job: Job) -> Job:
+        while jobs.queue.get(job.id).state not in FINAL:
+            jobs.look()
+            time.sleep(0.2)
+        return jobs.queue.get(job.id)
+
+    def learned(job: Job) -> bytes:
+        return (job.folder / "adapter" / "adapter_model.safetensors").read_bytes()
+
+    never = ended(jobs.start(config))
+    assert never.state == "completed", never.reason
+    for whom, number in (("trainer", signal.SIGKILL), ("runner", signal.SIGKILL), ("trainer", signal.SIGTERM)):
+        job = jobs.start(config)
+        while len(read_lines(job.folder / "metrics.jsonl")) < random.randint(5, 15):
+            time.sleep(0.05)
+        if whom == "trainer":
+            os.kill(processes.tagged(job.id)[0].pid, number)
+        else:
+            os.kill(jobs.queue.get(job.id).runner, number)
+        first = ended(job)
+        jobs.resume(job.id)
+        last = ended(job)
+        assert last.state == "completed", last.reason
+        assert learned(job) == learned(never), f"{number.name} of the {whom}: other weights than without it"
+        lines = [
+            json.dumps({k: v for k, v in line.items() if k.startswith(("loss", "mix/", "reward"))})
+            for line in read_metrics(job.folder)
+        ]
+        assert len(lines) == 30
+        print(f"{number.name} of the {whom}: {first.state} ({first.reason}); goes on exactly")
+    store.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--real", action="store_true")
+    parser.add_argument("--watch", type=Path, help="be an app that watches this home")
+    options = parser.parse_args()
+    if options.watch:
+        jobs = Jobs(open_store(options.watch), options.watch, REPOSITORY / "assets")
+        jobs.watch()
+        time.sleep(3600)
+    elif options.real:
+        with tempfile.TemporaryDirectory() as scratch:
+            _real(Path(scratch))
+    else:
+        for number in range(options.rounds):
+            for kill in KILLS:
+                with tempfile.TemporaryDirectory() as scratch:
+                    bench = JobsBench(Path(scratch))
+                    step = random.randint(1, STEPS - 12)
+                    try:
+                        one_kill(bench, kill, max(step, 5))
+                    finally:
+                        bench.close()
+                print(f"round {number + 1}: {kill.name} at step {step}: holds", flush=True)
+
+
+if __name__ == "__main__":
+    main()
