@@ -108,7 +108,9 @@ class Voting:
         now = self._now()
         stage = history.battle.stage(now, self.rules)
         ready = [number for number, each in enumerate(history.battle.rounds) if each.released_at is not None]
-        if not ready or history.battle.erased or stage in (Stage.VOID, Stage.EXPIRED):
+        if history.battle.erased:
+            raise BattleError("erased", "This battle was erased.")
+        if not ready or stage in (Stage.VOID, Stage.EXPIRED):
             history.battle.delivered(now, self.rules)  # says what is wrong
         delivered = tuple(self._delivered(history, number) for number in ready)
         if stage is Stage.RELEASED:
