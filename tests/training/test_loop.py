@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests import tiny
 from tests.training.tiny_run import small
 from wavalign.models.registry import Registry
 from wavalign.training.config import TrainConfig
@@ -140,11 +142,9 @@ def test_a_request_in_the_folder_stops_the_run_once(assets, tmp_path) -> None:
 
 
 def test_the_adapter_of_a_run_is_a_checkpoint_that_answers(assets, tmp_path) -> None:
-    trainer = train(small("wavalign", optimiser={"lr": 0.05, "warmup": 0}), tmp_path, assets)
-    home = tmp_path / "home"
-    (home / "checkpoints").mkdir(parents=True)
-    (home / "checkpoints" / "mine").symlink_to(tmp_path / "adapter")
-    registry = Registry(assets, home)
+    trainer = train(small("wavalign", optimiser={"lr": 0.05, "warmup": 0}), tmp_path / "runs" / "mine", assets)
+    registry = Registry(assets, tmp_path)
+    assert "mine" in registry.names()
     model = registry.load(["mine"])
     assert registry.checkpoint("mine").provenance["name"] == "wavalign"
     example = trainer.data[0]
@@ -159,10 +159,8 @@ def test_the_adapter_of_a_run_is_a_checkpoint_that_answers(assets, tmp_path) -> 
 
 
 def test_after_full_fine_tuning_the_result_is_a_base(assets, tmp_path) -> None:
-    trainer = train(small("sft", tuning={"kind": "full"}), tmp_path, assets)
-    (tmp_path / "places").mkdir()
-    (tmp_path / "places" / "mine").symlink_to(tmp_path / "adapter")
-    model = Registry(tmp_path / "places").load(["mine"])
+    trainer = train(small("sft", tuning={"kind": "full"}), tmp_path / "runs" / "mine", assets)
+    model = Registry(assets, tmp_path).load(["mine"])
     example = trainer.data[0]
     prompt, target = (
         model.encode_prompt(example.prompt),
@@ -197,6 +195,25 @@ def test_evaluations_are_the_same_each_time_and_leave_samples(assets, tmp_path) 
     expected = {"eval/semantic/score", "eval/acoustic/nll_speech", "eval/acoustic/nll_text", "guard/nll_speech"}
     assert expected <= scores[0].keys()
     assert {path.name for path in (tmp_path / "samples" / "step-2").iterdir()} == {"00.wav", "01.wav", "samples.jsonl"}
+
+
+@pytest.mark.parametrize("architecture", ["gpt_neox", "gemma", "mistral"])
+def test_other_architectures_are_trained_alike(architecture, assets, tmp_path) -> None:
+    """They sample through transformers itself; each packs its rows or not, as it is able to."""
+    shutil.copytree(assets, tmp_path / "assets", ignore=shutil.ignore_patterns("tiny-base", "tiny-tuned"))
+    tiny.make_tiny_checkpoint(tmp_path / "assets" / "tiny-base", architecture=architecture)
+    routes = []
+    for packing in ("auto", "off"):
+        config = small("wavalign", packing=packing, method={"preference": {"kl_text": 0.1}})
+        train(config, tmp_path / packing, tmp_path / "assets")
+        routes.append(read_metrics(tmp_path / packing)[-1]["loss"])
+    assert routes[0] == pytest.approx(routes[1], rel=1e-3)
+
+
+def test_metrics_are_mirrored_into_tensorboard(assets, tmp_path) -> None:
+    pytest.importorskip("tensorboard")
+    train(small("sft", tensorboard=True), tmp_path, assets)
+    assert any((tmp_path / "tensorboard").glob("events.out.*"))
 
 
 # What goes wrong

@@ -17,10 +17,13 @@ ADAPTER_FILE = "adapter_config.json"
 LAYOUTS: dict[str, str] = {LAYOUT_FILE: "interleaved"}
 """The description file that marks a base folder -> its layout's name."""
 HOME_FOLDER = "checkpoints"
+RUNS_FOLDER, RUN_RESULT = "runs", "adapter"
 
 
 class Registry:
     """Checkpoints are folders in ``assets_dir`` and in ``checkpoints/`` of ``home``; a folder's name is its name.
+
+    What a run of post-training made, ``runs/<name>/adapter`` of ``home``, is a checkpoint with the run's name.
 
     A base holds a layout description beside its weights; an adapter is a plain PEFT folder whose
     ``base_model_name_or_path`` ends in the name of its base. Loaded bases are kept and shared.
@@ -28,17 +31,20 @@ class Registry:
 
     def __init__(self, assets_dir: str | Path, home: str | Path | None = None) -> None:
         self.places = [Path(assets_dir)] + ([Path(home) / HOME_FOLDER] if home else [])
+        self.runs = Path(home) / RUNS_FOLDER if home else None
         self._bases: dict[str, Any] = {}
         self._lock = threading.Lock()
 
     def names(self) -> tuple[str, ...]:
         """Names of all checkpoints, bases first, each group sorted. Broken ones are listed too: loading says why."""
         found: dict[str, bool] = {}
-        for place in self.places:
-            for folder in sorted(place.iterdir()) if place.is_dir() else ():
-                is_base = any((folder / marker).is_file() for marker in LAYOUTS)
-                if is_base or (folder / ADAPTER_FILE).is_file():
-                    found.setdefault(folder.name, is_base)
+        folders = [(f.name, f) for place in self.places if place.is_dir() for f in sorted(place.iterdir())]
+        if self.runs and self.runs.is_dir():
+            folders += [(run.name, run / RUN_RESULT) for run in sorted(self.runs.iterdir())]
+        for name, folder in folders:
+            is_base = any((folder / marker).is_file() for marker in LAYOUTS)
+            if is_base or (folder / ADAPTER_FILE).is_file():
+                found.setdefault(name, is_base)
         return tuple(sorted(found, key=lambda name: (not found[name], name)))
 
     def checkpoint(self, name: str) -> Checkpoint:
@@ -108,6 +114,8 @@ class Registry:
         for place in self.places:
             if (place / name).is_dir():
                 return place / name
+        if self.runs and (self.runs / name / RUN_RESULT).is_dir():
+            return self.runs / name / RUN_RESULT
         raise CheckpointError(f'There is no checkpoint "{name}". The names are: {self._known()}.')
 
     def _known(self) -> str:
