@@ -31,6 +31,8 @@ FOLDER = "log"
 LEAST_MINUTES = 5.0
 """Between two pushes: the Hub counts commits by the hour."""
 _ENTRIES_A_SHARD = 20_000
+#: The errors of whatever HTTP library huggingface_hub uses, and OSError.
+_UNREACHABLE = HfHubHTTPError.__bases__
 
 
 class PushError(RuntimeError):
@@ -66,7 +68,7 @@ class Hub:
             return self._push(views and self.level == "publish")
         except HfHubHTTPError as error:
             raise PushError(f"The Hub did not take the push to {self.repo}: {error.server_message or error}") from error
-        except OSError as error:
+        except _UNREACHABLE as error:
             raise PushError(f"The Hub cannot be reached: {error}") from error
 
     def rebuild(self) -> Rebuilt:

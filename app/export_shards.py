@@ -26,7 +26,7 @@ from app.store import Store, histories, queries
 from app.store.schema import CONTENTS, TABLES, Base, BattleRow, Consent, ErasedBattle, Erasure, Flag, Rater, VoteRow
 
 Level = Literal["publish", "everything"]
-"""``publish``: battles whose raters allow it. ``everything``: a private backup of this host."""
+"""``publish``: people's battles whose raters allow it. ``everything``: a private backup of this host."""
 AUDIO_KIND = "audio"
 SCHEMA = with_features(
     pa.schema({"table": pa.string(), "key": pa.string(), "battle": pa.string(), "row": pa.string(), "audio": AUDIO})
@@ -154,16 +154,17 @@ def rebuild(store: Store, shards: Iterable[Path]) -> Rebuilt:
 
 
 def _allowed(session: Session, level: Level) -> set[str]:
-    """Battles that may leave: of people or simulated, published by consent; all of them in a backup.
+    """Battles that may leave: of people who allow it to be published; all of them, simulated ones too, in a backup.
 
     A battle that was withdrawn or erased afterwards stays: blank, so that copies blank it too.
     """
     levels = queries.consents(session)
     erased = set(session.scalars(select(ErasedBattle.battle)))
     allowed, repeats = set(), {}
-    for battle, rater, at, given, repeat_of in session.execute(
-        select(BattleRow.id, BattleRow.rater, BattleRow.at, BattleRow.consent, BattleRow.repeat_of)
-    ):
+    chosen = select(BattleRow.id, BattleRow.rater, BattleRow.at, BattleRow.consent, BattleRow.repeat_of)
+    if level != "everything":
+        chosen = chosen.where(BattleRow.source == "human")
+    for battle, rater, at, given, repeat_of in session.execute(chosen):
         repeats[battle] = repeat_of
         least = queries.least_level(given, [each for since, each in levels.get(rater, ()) if since >= at])
         if level == "everything" or least == "publish" or (given == "publish" and battle in erased):

@@ -47,6 +47,9 @@ def test_only_what_is_new_goes_up_and_nothing_is_changed(arena: Arena, remote: F
     before = {name: remote.files[name] for name in shards(remote)}
     assert hub.push().entries == 0
     assert len(remote.commits) == 1
+    arena.join("s-1", source="simulated")
+    arena.revealed(rater="s-1")
+    assert hub.push().entries == 0
     arena.revealed()
     assert 0 < hub.push().entries < first.entries + 10
     assert len(shards(remote)) == 2
@@ -121,3 +124,9 @@ def test_last_push_is_flushed_at_the_end_and_failures_are_told(arena: Arena, rem
     remote.refuse_commits = True
     Pusher(hub_of(arena, remote, tmp_path / "notes"), minutes=60, told=told.append).start().stop()
     assert "did not take" in told[-1] or "cannot be reached" in told[-1]
+
+
+def test_hub_that_is_away_is_told_in_one_sentence(arena: Arena, remote: FakeHub, tmp_path: Path) -> None:
+    hub = Hub(arena.voting.store, "someone/votes", tmp_path, "publish", HfApi("http://127.0.0.1:9", token="hf_test"))
+    with pytest.raises(PushError, match="cannot be reached"):
+        hub.push()

@@ -12,13 +12,15 @@ from sqlalchemy.exc import DBAPIError
 
 from app.battles import BattleError, Stage
 from app.checks import CheckRules
+from app.conversation import Asked
 from app.equaliser import loudness
 from app.listening import PlaybackError
 from app.staging import Rates
 from app.store import queries
-from app.store.schema import TABLES, BattleRow, Flag, ReplyRow, VoteRow
+from app.store.schema import TABLES, BattleRow, Flag, ReplyRow, VoteRow, storable
 from tests.app.arena import Arena, make_arena, spoken, typed
 from wavalign import audio
+from wavalign.dialogue import Turn
 from wavalign.models.protocol import GenerationError
 
 
@@ -296,6 +298,14 @@ def test_turn_that_was_not_heard_closes_the_vote_again(arena: Arena) -> None:
     voting.ask(battle, rater, typed())
     voting.deliver(battle, rater)
     refused("unheard", voting.vote, battle, rater, 1)
+
+
+def test_any_words_are_stored_whole_or_made_storable(arena: Arena) -> None:
+    rater = arena.join()
+    for words in ("../../etc/passwd", "\x00", "a\ud800b", "'; DROP TABLE votes; --", "🎧" * 1000, "<script>"):
+        asked = Asked(Turn("user", text=words), typed=words)
+        battle = arena.voting.open(rater, asked, category=words, language=words[:2]).battle
+        assert arena.voting.deliver(battle, rater)[0].user.words == storable(words)
 
 
 @pytest.mark.parametrize("problem", [GenerationError('"tuned" cannot answer that'), "silent", MemoryError("no room")])
