@@ -156,7 +156,7 @@ def rebuild(store: Store, shards: Iterable[Path]) -> Rebuilt:
 def _allowed(session: Session, level: Level) -> set[str]:
     """Battles that may leave: of people who allow it to be published; all of them, simulated ones too, in a backup.
 
-    A battle that was withdrawn or erased afterwards stays: blank, so that copies blank it too.
+    A battle that was erased afterwards stays: blank, so that copies blank it too.
     """
     levels = queries.consents(session)
     erased = set(session.scalars(select(ErasedBattle.battle)))
