@@ -141,7 +141,7 @@ class Preferences:
     def preview(self, selection: Selection, shape: object) -> Row | None:
         """The newest row that an export of this shape would have; None when it would have none."""
         for vote in reversed(self.votes(selection)):
-            row = next(rows(self.store, _shape(shape), [vote]), None)
+            row = next(rows(self.store, shape_of(shape), [vote]), None)
             if row is not None:
                 return row
         return None
@@ -152,7 +152,7 @@ class Preferences:
         Raises:
             PreferenceError: when there is nothing to export.
         """
-        view = _shape(shape)
+        view = shape_of(shape)
         settled = self.clock() - self.rules.undo - 1
         until = settled if selection.until is None else min(selection.until, settled)
         selection = replace(selection, least_consent=self._least(selection), until=until)
@@ -172,7 +172,11 @@ class Preferences:
         return "publish" if self.published_only else selection.least_consent
 
 
-def _shape(shape: object) -> View:
+def shape_of(shape: object) -> View:
+    """
+    Raises:
+        PreferenceError: when it is none.
+    """
     if shape not in SHAPES:
         raise PreferenceError(f"Choose one of {', '.join(SHAPES)}.")
     return shape

@@ -17,7 +17,7 @@ from app import view
 from app.battles import BOTH_BAD, SIDES
 from app.export_rows import Selection
 from app.pages.arena_view import base64_of
-from app.preferences import PreferenceError, Preferences
+from app.preferences import PreferenceError, Preferences, shape_of
 from app.services import Services
 from app.store import StoreError
 
@@ -93,9 +93,8 @@ class PreferencesDesk:
         return {"row": "{\n" + ",\n".join(cells) + "\n}"}
 
     def _export(self, message: Mapping[str, Any]) -> Json:
-        selection = selection_of(message.get("filter"))
-        shape = message.get("shape")
-        path = self.services.recordings.place(f"preferences-{shape if isinstance(shape, str) else ''}.zip"[:60])
+        selection, shape = selection_of(message.get("filter")), shape_of(message.get("shape"))
+        path = self.services.recordings.place(f"preferences-{shape}.zip")
         try:
             rows = self.preferences.archive(selection, shape, path)
         except BaseException:

@@ -6,7 +6,7 @@ const LEVELS = [
   ["research", "Use, do not publish",
     "My votes count on the board. My votes and recordings may train and study models by whoever runs this workbench. They are not published."],
   ["nothing", "Use nothing",
-    "I only want to try it. My votes do not count, and nothing of mine is shown, exported or learnt from."],
+    "I only want to try it. My votes do not count; nothing of mine is shown, exported or learnt from, and it is deleted within hours."],
 ];
 
 function steps(now) {
@@ -41,9 +41,9 @@ function consentText() {
   const list = make("dl", "arena-facts");
   for (const [name, words] of [
     ["Recorded", "What you say or type here, both replies, how much of them you played, and your vote."],
-    ["About you", "A random number that this browser keeps. No name, no account, no address."],
+    ["About you", "A random number that this browser keeps. No name. Your network address is kept only as a keyed code, to stop floods of votes."],
     ["Where it goes", "Into a database and a folder on the computer that runs this workbench."],
-    ["Erase", "“Erase my data” below this page removes all of it, recordings included, at any time."],
+    ["Erase", "“Erase my data” below this page removes all of it, recordings included, at any time. Copies of a published dataset that others made cannot be called back."],
   ]) {
     const pair = make("div");
     pair.append(make("dt", "", name), make("dd", "", words));
