@@ -23,6 +23,7 @@ import numpy as np
 
 from evaluation.reproduce_measure import Sizes, measured
 from evaluation.reproduce_variants import ReproduceError, Variant
+from wavalign.models.interleaved import InterleavedModel
 from wavalign.models.registry import HOME_FOLDER, Registry
 from wavalign.rewards.registry import REFERENCES_FILE
 from wavalign.training.config import TrainConfig
@@ -137,15 +138,23 @@ def train(cell: Cell, mean_lambda: float | None, deadline: float | None) -> str:
     return status
 
 
-def measure_cell(cell: Cell) -> dict[str, Any]:
-    """Measures the trained checkpoint and keeps the result."""
+def load_trained(cell: Cell) -> tuple[InterleavedModel, str]:
+    """The cell's checkpoint and its name in the model.
+
+    Raises:
+        CheckpointError: when the run left none that can be used.
+    """
     with tempfile.TemporaryDirectory() as home:
         checkpoints = Path(home) / HOME_FOLDER
         checkpoints.mkdir()
         name = f"{cell.variant.slug}-seed-{cell.seed}"
         (checkpoints / name).symlink_to((cell.run / ADAPTER).resolve(), target_is_directory=True)
-        model = Registry(cell.setting.assets, home).load([name])
-        found = measured(model, name, cell.setting.assets, cell.setting.sizes)
+        return Registry(cell.setting.assets, home).load([name]), name
+
+
+def measure_cell(cell: Cell) -> dict[str, Any]:
+    """Measures the trained checkpoint and keeps the result."""
+    found = measured(*load_trained(cell), cell.setting.assets, cell.setting.sizes)
     _write(cell.folder / MEASURED, found)
     gc.collect()
     return found

@@ -45,7 +45,7 @@ def tables(found: Row) -> dict[str, str]:
     """Name of a place -> Markdown, of a summary."""
     rows = found["variants"]
     everybody = {"base": {"measures": found["base"]["measures"], "seeds": []}, **rows}
-    result = {
+    return {
         "words": _table(everybody, "measures", _WORDS, seeds=True),
         "speech": _table(everybody, "measures", _SPEECH),
         "against-base": _table(rows, "minus_base", _DIFFERENCES, signed=True),
@@ -61,23 +61,22 @@ def tables(found: Row) -> dict[str, str]:
         "equal-cpu": _equal_cpu(found["equal_cpu"], list(rows)),
         "setting": _setting(found),
     }
-    return result
+
+
+PLACE = re.compile(r"<!-- table: ([a-z-]+) -->.*?<!-- end -->", re.DOTALL)
 
 
 def filled(page: str, parts: Mapping[str, str]) -> str:
-    """``page`` with every ``<!-- name -->...<!-- end -->`` replaced by its part.
+    """``page`` with what stands in ``<!-- table: name --> ... <!-- end -->`` replaced by the part of that name.
 
-    Raises:
-        ReproduceError: when the page has a place that there is no part for.
+    Places of other names stay as they are: several commands fill one page.
     """
 
     def replaced(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in parts:
-            raise ReproduceError(f'The page has a place "{name}", which nothing fills; there are: {", ".join(parts)}.')
-        return f"<!-- table: {name} -->\n{parts[name]}\n<!-- end -->"
+        part = parts.get(match[1])
+        return match[0] if part is None else f"<!-- table: {match[1]} -->\n{part}\n<!-- end -->"
 
-    return re.sub(r"<!-- table: ([a-z-]+) -->.*?<!-- end -->", replaced, page, flags=re.DOTALL)
+    return PLACE.sub(replaced, page)
 
 
 def write_page(path: Path, parts: Mapping[str, str]) -> None:
@@ -106,7 +105,7 @@ def _table(
     for name, row in rows.items():
         cells = [_cell(row[block].get(key), factor, signed) for key, _, factor in shown]
         body.append([f"`{name}`", *([str(len(row["seeds"]) or "")] if seeds else []), *cells])
-    return _markdown(head, body)
+    return markdown(head, body)
 
 
 def _cell(estimate: Row | None, factor: float, signed: bool) -> str:
@@ -134,7 +133,7 @@ def _families(everybody: Mapping[str, Row]) -> str:
         body.append(
             [key.split("/")[1].replace("_", " "), *("" if c is None else f"{100 * c['value']:.0f}" for c in cells)]
         )
-    return _markdown(["right, sampled, %", *(f"`{name}`" for name in everybody)], body)
+    return markdown(["right, sampled, %", *(f"`{name}`" for name in everybody)], body)
 
 
 def _cost(rows: Mapping[str, Row]) -> str:
@@ -147,9 +146,7 @@ def _cost(rows: Mapping[str, Row]) -> str:
         seconds = row["cpu_s"]["value"] if row["cpu_s"] else 0.0
         mean = f"{sum(weights) / len(weights):.3f}" if weights else ""
         body.append([f"`{name}`", str(steps), f"{seconds:.0f}", f"{seconds / steps:.2f}" if steps else "", mean])
-    return (
-        _markdown(["", "updates", "CPU seconds", "a step", "mean lambda"], body) if body else "_Nothing trained yet._"
-    )
+    return markdown(["", "updates", "CPU seconds", "a step", "mean lambda"], body) if body else "_Nothing trained yet._"
 
 
 def _equal_cpu(table: Sequence[Row], names: Sequence[str]) -> str:
@@ -166,7 +163,7 @@ def _equal_cpu(table: Sequence[Row], names: Sequence[str]) -> str:
             text = "" if right is None else f"{100 * right['value']:.1f}"
             cells.append(text if errors is None else f"{text} / {100 * errors['value']:.1f}")
         body.append([f"`{name}`", *cells])
-    return _markdown(["right % / WER %, after CPU seconds:", *(f"{column['cpu_s']}" for column in columns)], body)
+    return markdown(["right % / WER %, after CPU seconds:", *(f"{column['cpu_s']}" for column in columns)], body)
 
 
 def _setting(found: Row) -> str:
@@ -184,6 +181,6 @@ def _setting(found: Row) -> str:
     )
 
 
-def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in body])

@@ -1,0 +1,307 @@
+"""The comparison of recipes on a model of a few kilobytes: cells are kept and resumed, intervals pair what they say."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evaluation import observations, reproduce, reproduce_cells
+from evaluation.reproduce_cells import Cell, Setting, base_measures
+from evaluation.reproduce_intervals import Ratio, over_seeds, widening
+from evaluation.reproduce_measure import Sizes
+from evaluation.reproduce_summary import _reached, estimates, ratios
+from evaluation.reproduce_tables import PLACE, filled, tables
+from evaluation.reproduce_variants import ABLATIONS, MAIN, NAMED, ReproduceError, variant, variants
+from tests.training.tiny_run import make_assets
+from wavalign.training.config import ConfigError, HybridMethod
+from wavalign.training.loop import Trainer
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "comparison.md"
+TINY = ["batch=2", "micro_batch=1", "precision=float32", "rewards.weights={letters: 1.0}", "rollouts.group_size=3"]
+TINY += ["rollouts.max_tokens=40", "rollouts.max_seconds=2", "tuning.kind=lora", "tuning.rank=4"]
+SIZES = ["--prompts", "4", "--samples", "2", "--spoken", "2", "--warm", "1", "--likelihood", "2"]
+
+
+@pytest.fixture(scope="module")
+def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_assets(tmp_path_factory.mktemp("comparison-assets"))
+
+
+def run(assets: Path, work: Path, *arguments: str, seeds: tuple[str, ...] = ("0", "1"), steps: int = 2) -> int:
+    shared = ["--base", "tiny-base", "--assets", str(assets), "--work", str(work), "--split", "validation"]
+    given = ["--steps", str(steps), "--curve", "2", "--set", *TINY, "--seeds", *seeds, *arguments]
+    return reproduce.main([*shared, *SIZES, *given])
+
+
+@pytest.fixture(scope="module")
+def compared(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = tmp_path_factory.mktemp("compared")
+    assert run(assets, work, "--recipes", "sft", "wavalign") == 0
+    return work
+
+
+# A comparison
+
+
+def test_two_recipes_and_two_seeds_make_a_table(compared: Path, assets: Path, tmp_path: Path) -> None:
+    page, results = tmp_path / "page.md", tmp_path / "results" / "comparison.json"
+    page.write_text("before\n<!-- table: words -->\nold\n<!-- end -->\nafter\n<!-- table: cost -->\n<!-- end -->\n")
+    assert (
+        run(assets, compared, "--recipes", "sft", "wavalign", "--table", "--page", str(page), "--results", str(results))
+        == 0
+    )
+    text = page.read_text()
+    assert "old" not in text
+    assert text.startswith("before\n")
+    assert "after" in text
+    assert re.search(r"\| `base` \|  \|", text)
+    assert re.search(r"\| `sft` \| 2 \|", text)
+    assert re.search(r"\| `wavalign` \| 2 \| \d+ \|", text)  # 2 updates
+    found = json.loads(results.read_text())
+    assert list(found["variants"]) == ["sft", "wavalign"]
+    wavalign = found["variants"]["wavalign"]
+    assert wavalign["seeds"] == [0, 1]
+    assert wavalign["minus_sft"]["seeds"] == [0, 1]
+    assert [run["mix/lambda"][0][0] for run in wavalign["runs"]] == [2, 2]  # one mean of the two steps, at step 2
+    assert found["variants"]["sft"]["minus_sft"] == {}
+    for svg in page.with_suffix("").glob("*.svg"):
+        ElementTree.fromstring(svg.read_text())
+    assert len(list(page.with_suffix("").glob("*.svg"))) == 7
+
+
+def test_finished_cells_are_not_done_again(compared: Path, assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduce_cells, "measured", _never)
+    monkeypatch.setattr(reproduce_cells, "train", _never)
+    assert run(assets, compared, "--recipes", "sft", "wavalign") == 0
+
+
+def test_other_sizes_measure_again_but_do_not_train_again(
+    compared: Path, assets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reproduce_cells, "train", _never)
+    before = json.loads((compared / "cells" / "sft" / "seed-0" / "measured.json").read_text())
+    assert run(assets, compared, "--recipes", "sft", "--spoken", "1", seeds=("0",)) == 0
+    after = json.loads((compared / "cells" / "sft" / "seed-0" / "measured.json").read_text())
+    assert sum(before["measures"]["finished/own"][1]) == 2
+    assert sum(after["measures"]["finished/own"][1]) == 1
+    assert before["measures"]["accuracy/sampled"] == after["measures"]["accuracy/sampled"]
+    assert run(assets, compared, "--recipes", "sft", seeds=("0",)) == 0  # back again, for the tests that follow
+
+
+def test_an_interrupted_cell_goes_on_to_the_same_weights(
+    assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(assets, tmp_path / "straight", "--recipes", "sft", seeds=("0",), steps=3) == 0
+    whole = Trainer._one_step
+
+    def asks_to_stop(self: Trainer) -> dict[str, float]:
+        self.stop.ask("a test")
+        return whole(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_one_step", asks_to_stop)
+        assert run(assets, tmp_path / "cut", "--recipes", "sft", seeds=("0",), steps=3) == 0
+    cut = tmp_path / "cut" / "cells" / "sft" / "seed-0"
+    assert not (cut / "measured.json").exists()
+    assert json.loads((cut / "run" / "result.json").read_text())["step"] == 1
+    assert run(assets, tmp_path / "cut", "--recipes", "sft", seeds=("0",), steps=3) == 0
+    straight = tmp_path / "straight" / "cells" / "sft" / "seed-0"
+    own, other = ((f / "run" / "adapter" / "adapter_model.safetensors").read_bytes() for f in (cut, straight))
+    assert own == other
+    measures = [json.loads((f / "measured.json").read_text())["measures"] for f in (cut, straight)]
+    assert measures[0] == measures[1]
+
+
+def test_no_minutes_train_nothing(assets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(assets, tmp_path, "--recipes", "sft", "--minutes", "0") == 0
+    assert "0 of 2 cells are done" in capsys.readouterr().out
+    assert not (tmp_path / "cells").exists()
+
+
+def test_other_settings_in_the_same_folder_are_refused(
+    compared: Path, assets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(assets, compared, "--recipes", "sft", steps=3) == 1
+    assert "begun with other settings" in capsys.readouterr().err
+
+
+def test_another_base_in_the_same_folder_is_refused(compared: Path, assets: Path, tmp_path: Path) -> None:
+    setting = Setting(tmp_path, assets, "tiny-base", sizes=Sizes("validation", 4, 2, spoken=2, warm=1, likelihood=2))
+    known = json.loads((compared / "base.json").read_text())
+    (tmp_path / "base.json").write_text(json.dumps({**known, "sha256": "0" * 64}))
+    with pytest.raises(ReproduceError, match="other weights or data"):
+        base_measures(setting)
+
+
+def test_every_checkpoint_answers_with_the_same_seeds(compared: Path) -> None:
+    """A run that learned nothing measures exactly as the base does: pairs differ by training alone."""
+    base = json.loads((compared / "base.json").read_text())
+    tuned = json.loads((compared / "cells" / "sft" / "seed-0" / "measured.json").read_text())
+    assert base["ids"] == tuned["ids"]
+    assert base["sizes"] == tuned["sizes"]
+    assert set(base["measures"]) >= {"accuracy/greedy", "accuracy/sampled", "score/sampled", "wer/own", "nll/speech"}
+    top, bottom = np.array(base["measures"]["accuracy/sampled"])
+    assert bottom.tolist() == [2, 2, 2, 2]
+    assert (top <= bottom).all()
+    assert np.array(base["measures"]["finished/own"])[1].tolist() == [1, 1, 0, 0]
+    assert np.array(base["measures"]["nll/speech"])[1, 2:].tolist() == [0, 0]
+
+
+def test_the_mean_of_the_dynamic_run_becomes_the_constant(compared: Path, assets: Path) -> None:
+    assert run(assets, compared, "--recipes", "fixed-at-mean", seeds=("1",)) == 0
+    setting = Setting(compared, assets, "tiny-base")
+    lines = Cell(variant("wavalign"), 1, setting).metrics
+    mean = np.mean([line["mix/lambda"] for line in lines if "mix/lambda" in line])
+    fixed = Cell(variant("fixed-at-mean"), 1, setting).metrics
+    constant = {line["mix/lambda"] for line in fixed if "mix/lambda" in line}
+    assert len(constant) == 1
+    assert constant.pop() == pytest.approx(mean, abs=5e-5)
+
+
+def test_the_observations_write_figures_pictures_and_tables(compared: Path, assets: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    names = ("shift", "gradients", "variance")
+    page.write_text("".join(f"<!-- table: observation-{name} -->\n<!-- end -->\n" for name in names))
+    given = ["--base", "tiny-base", "--assets", str(assets), "--split", "validation", "--page", str(page)]
+    given += ["--results", str(tmp_path), "--limit", "2", "--samples", "2", "--work", str(compared)]
+    small = [o for o in TINY if not o.startswith(("rewards", "tuning"))]
+    assert observations.main([*names, *given, "--recipes", "sft", "wavalign", "--set", *small]) == 0
+    found = {name: json.loads((tmp_path / f"observation-{name}.json").read_text())["found"] for name in names}
+    assert set(found["shift"]) == {"sft", "wavalign"}
+    assert found["shift"]["sft"]["speech"]["value"] > 0
+    assert len(found["gradients"]["SFT"]["cosine"]) == 2
+    assert abs(found["gradients"]["SFT"]["cosine"][0]) <= 1
+    spread = found["variance"]
+    expected = spread["semantic"]["value"] - spread["acoustic"]["value"]
+    assert spread["difference"]["value"] == pytest.approx(expected)
+    assert page.read_text().count("|---|") >= 3
+    assert len(list((tmp_path / "page").glob("observation-*.svg"))) == 4
+
+
+def test_the_page_has_a_place_for_every_table() -> None:
+    empty: dict[str, Any] = {
+        "base": {"name": "b", "sha256": "0", "measures": {}},
+        "setting": {"steps": 1, "overrides": [], "sizes": vars(Sizes())},
+        "variants": {},
+        "equal_cpu": [],
+    }
+    parts = set(tables(empty)) | {f"observation-{name}" for name in ("shift", "gradients", "variance")}
+    assert {match[1] for match in PLACE.finditer(PAGE.read_text())} == parts
+    assert filled("<!-- table: other -->x<!-- end -->", {"words": "y"}) == "<!-- table: other -->x<!-- end -->"
+
+
+# Variants
+
+
+@pytest.mark.parametrize("name", [*MAIN, *ABLATIONS, *NAMED])
+def test_a_named_variant_is_a_config(name: str, tmp_path: Path) -> None:
+    config = Cell(variant(name), 3, Setting(tmp_path, tmp_path)).config(0.4)
+    assert (config.seed, config.data.seed, config.steps) == (3, 3, 200)
+
+
+def test_changes_are_fields_of_the_config_or_of_its_method(tmp_path: Path) -> None:
+    changed = variant("wavalign@mix.ema=0.5,rollouts.group_size=4,lr=3e-4")
+    config = Cell(changed, 0, Setting(tmp_path, tmp_path)).config()
+    assert isinstance(config.method, HybridMethod)
+    assert (config.method.mix.alpha, config.rollouts.group_size, config.optimiser.lr) == (0.5, 4, 3e-4)
+    listed = variant("sft@tuning.kind=lora,tuning.targets=[q_proj,v_proj],tuning.rank=8")
+    assert listed.overrides == ("tuning.kind=lora", "tuning.targets=[q_proj,v_proj]", "tuning.rank=8")
+    assert changed.slug != variant("wavalign@mix.ema=0.5,rollouts.group_size=4,lr=3e-3").slug
+    with pytest.raises(ConfigError, match="speed"):
+        Cell(variant("sft@speed=1"), 0, Setting(tmp_path, tmp_path)).config()
+
+
+@pytest.mark.parametrize("name", ["wavaling", "sft@", "sft@steps", "sft@=3"])
+def test_what_is_no_variant_is_refused(name: str) -> None:
+    with pytest.raises(ReproduceError):
+        variant(name)
+
+
+def test_a_mean_runs_after_what_it_is_the_mean_of() -> None:
+    assert [each.name for each in variants(["fixed-at-mean", "sft"])] == ["wavalign", "fixed-at-mean", "sft"]
+
+
+# Intervals
+
+
+def test_a_run_is_a_ratio_of_sums() -> None:
+    """Seed 0: 1 + 3 errors of 10 + 10 words = 0.2; seed 1: 2 + 0 of 4 + 6 = 0.2; base: 1 + 1 of 10 + 10 = 0.1.
+
+    A prompt without words (0 of 0) counts for nothing. The difference is 0.1 in each seed.
+    """
+    words = Ratio(np.array([[1.0, 3, 0], [2, 0, 0]]), np.array([[10.0, 10, 0], [4, 6, 0]]))
+    base = Ratio(np.array([[1.0, 1, 0]]), np.array([[10.0, 10, 0]]))
+    assert words.of_seeds.tolist() == [0.2, 0.2]
+    assert over_seeds(words).value == pytest.approx(0.2)
+    assert over_seeds(words).n == 2
+    assert over_seeds(words, base).value == pytest.approx(0.1)
+
+
+def test_pairs_are_by_seed_and_prompt() -> None:
+    """Prompts differ wildly, and so do seeds, but one run is always 0.25 above the other: no doubt is left."""
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0, 1, (3, 40)) + np.array([[0.0], [2.0], [5.0]])
+    ones = np.ones_like(low)
+    found = over_seeds(Ratio(low + 0.25, ones), Ratio(low, ones))
+    assert (found.value, found.low, found.high) == pytest.approx((0.25, 0.25, 0.25))
+    alone = over_seeds(Ratio(low, ones))
+    assert alone.high - alone.low > 4
+
+
+def test_measured_cells_become_rows_of_seeds_and_columns_of_prompts() -> None:
+    """Two seeds, three prompts, 4 samples each: (2 + 4 + 0) / 12 = 0.5 and (1 + 2 + 0) / 12 = 0.25; base 3 / 12.
+
+    Mean 0.375; above the base by 0.125. What only one of the runs measured is left out.
+    """
+    first = {"measures": {"accuracy/sampled": [[2, 4, 0], [4, 4, 4]], "f0_sd/own": [[1, 0, 0], [1, 0, 0]]}}
+    second = {"measures": {"accuracy/sampled": [[1, 2, 0], [4, 4, 4]]}}
+    base = {"measures": {"accuracy/sampled": [[1, 1, 1], [4, 4, 4]]}}
+    mine, of_base = ratios([first, second]), ratios([base])
+    assert list(mine) == ["accuracy/sampled"]
+    assert mine["accuracy/sampled"].of_seeds.tolist() == [0.5, 0.25]
+    assert estimates(mine)["accuracy/sampled"]["value"] == 0.375
+    assert estimates(mine, of_base)["accuracy/sampled"]["value"] == 0.125
+    assert estimates(mine, of_base)["accuracy/sampled"]["n"] == 3
+
+
+def test_few_seeds_widen() -> None:
+    """S = 3: sqrt(3/2) * t(0.975, 2) / z = 1.2247 * 4.3027 / 1.9600 = 2.6886."""
+    assert widening(3) == pytest.approx(2.6886, abs=1e-3)
+    assert widening(1) == 0
+    assert widening(500) == pytest.approx(1, abs=0.01)
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    """Crossed effects of 3 seeds and 60 prompts around 0; about 95 % of 300 intervals should hold it."""
+    rng = np.random.default_rng(5)
+    held = 0
+    for trial in range(300):
+        values = rng.normal(0, 0.3, (3, 1)) + rng.normal(0, 1, (1, 60)) + rng.normal(0, 1, (3, 60))
+        found = over_seeds(Ratio(values, np.ones_like(values)), seed=trial, draws=400)
+        held += found.low <= 0 <= found.high
+    assert 0.91 < held / 300 < 0.995
+
+
+def test_equal_time_is_read_off_the_curve_between_two_evaluations() -> None:
+    """Right at 10 s: 0.4, at 30 s: 0.6; at 20 s 0.5. A run that ended at 30 s has no value at 60 s."""
+    runs = [{"eval/semantic/accuracy": [[0, 0.0, 0.3], [5, 10.0, 0.4], [10, 30.0, 0.6]]}]
+    assert _reached(runs, 20)["eval/semantic/accuracy"]["value"] == pytest.approx(0.5)
+    assert _reached(runs, 60) == {}
+
+
+def _never(*_: Any, **__: Any) -> Any:
+    raise AssertionError("this was done before")
+
+
+def test_a_measure_that_is_not_a_table_is_refused() -> None:
+    with pytest.raises(ValueError, match="seeds, prompts"):
+        Ratio(np.zeros(3), np.zeros(3))
+    assert over_seeds(Ratio(np.zeros((1, 2)), np.zeros((1, 2)))) is None
+    assert math.isnan(Ratio(np.zeros((1, 2)), np.zeros((1, 2))).of_seeds[0])
