@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from evaluation.reproduce_tables import markdown
-from evaluation.svg_charts import Mark, interval_chart
+from evaluation.svg_charts import NEUTRAL, Mark, interval_chart
 from wavalign.models.protocol import Channel
 from wavalign.training.batch import flatten, micro_batches
 from wavalign.training.channels import SPEECH, TEXT
@@ -104,7 +104,7 @@ def charts(found: Mapping[str, Any]) -> dict[str, str]:
             if spread is not None:
                 marks.append(Mark(name, spread[1], spread[0], spread[2], colour=number))
                 value = PAPER[name][0 if key == "norm_ratio" else 1]
-                marks.append(Mark(f"{name}, paper", value, value, value, colour=8))
+                marks.append(Mark(f"{name}, paper", value, value, value, colour=NEUTRAL))
         result[file] = interval_chart(title, label, marks, zero=key == "cosine")
     return result
 

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from evaluation.reproduce_cells import Setting
     from evaluation.reproduce_measure import Sizes
-    from evaluation.reproduce_variants import ReproduceError, variants
+    from evaluation.reproduce_variants import ReproduceError, tuned_values, variants
     from wavalign.codecs.loading import CodecError
     from wavalign.models.protocol import CheckpointError, GenerationError
     from wavalign.rewards.protocol import RewardError
@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             base=options.base,
             steps=options.steps,
             overrides=tuple(options.set),
+            tuned=tuned_values(options.tuned) if options.tuned else {},
             pool=options.pool,
             curve=options.curve,
             sizes=sizes,
@@ -200,6 +201,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=200, help="updates of every recipe")
     parser.add_argument("--minutes", type=float, help="stop, saved, after so many minutes on the clock")
     parser.add_argument("--set", nargs="+", default=[], metavar="field=value", help="changes of every recipe")
+    parser.add_argument("--tuned", type=Path, help="YAML of recipe: [field=value, ...], as chosen on validation")
     parser.add_argument("--pool", type=Path, help="the prompts to train on (python -m wavalign.training.pool)")
     parser.add_argument("--curve", type=int, default=100, help="steps between evaluations along a run; 0 for none")
     parser.add_argument("--split", default="held_out", help="what is measured on: held_out, or validation for tuning")

@@ -35,13 +35,15 @@ MEASURED, BASE_FILE, CLOCK = "measured.json", "base.json", "clock.json"
 
 @dataclass(frozen=True)
 class Setting:
-    """What all cells share. ``overrides`` are ``field=value`` for every recipe, before a variant's own."""
+    """What all cells share. ``overrides`` are ``field=value`` for every recipe, ``tuned`` those of one recipe and its
+    variants; a variant's own come last."""
 
     work: Path
     assets: Path
     base: str = "closedtalk-base"
     steps: int = 200
     overrides: tuple[str, ...] = ()
+    tuned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pool: Path | None = None
     curve: int = 100
     sizes: Sizes = field(default_factory=Sizes)
@@ -103,9 +105,10 @@ class Cell:
         shared += ["evaluation.prompts=48", "evaluation.samples=4", "evaluation.spoken=16", "evaluation.kept=0"]
         shared += ["checkpoints.every=50", "checkpoints.keep=1"]
         shared += [f"data.pool={json.dumps(str(setting.pool))}"] if setting.pool else []
+        tuned = setting.tuned.get(self.variant.recipe, ())
         own = self.variant.resolved(mean_lambda)
         last = [f"name={self.variant.slug}", f"seed={self.seed}", f"data.seed={self.seed}"]
-        return load_config(recipes()[self.variant.recipe], [*shared, *setting.overrides, *own, *last])
+        return load_config(recipes()[self.variant.recipe], [*shared, *setting.overrides, *tuned, *own, *last])
 
 
 def order(variants: Sequence[Variant], seeds: Sequence[int], setting: Setting) -> list[Cell]:

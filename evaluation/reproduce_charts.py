@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluation.svg_charts import Line, Mark, cross_chart, interval_chart, line_chart
+from evaluation.svg_charts import NEUTRAL, Line, Mark, cross_chart, interval_chart, line_chart
 
 
 def charts(found: Mapping[str, Any]) -> dict[str, str]:
@@ -43,7 +43,7 @@ def _plane(found: Mapping[str, Any], colours: Mapping[str, int]) -> str:
         accuracy, wer = row["measures"].get("accuracy/sampled"), row["measures"].get("wer/own")
         if accuracy and wer:
             x, y = _percent(wer), _percent(accuracy)
-            colour = 8 if name == "base" else colours[name]
+            colour = NEUTRAL if name == "base" else colours[name]
             marks.append(Mark(name, y[0], y[1], y[2], x[0], x[1], x[2], colour))
     return cross_chart(
         "Words against speech, held-out prompts", "word errors of its speech, %", "right replies, %", marks

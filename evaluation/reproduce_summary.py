@@ -49,7 +49,13 @@ def summary(cells: Sequence[Cell], base: Mapping[str, Any], setting: Setting) ->
         }
     return {
         "base": {"name": setting.base, "sha256": base["sha256"], "measures": estimates(of_base)},
-        "setting": {"steps": setting.steps, "overrides": list(setting.overrides), "sizes": asdict(setting.sizes)},
+        "setting": {
+            "steps": setting.steps,
+            "overrides": list(setting.overrides),
+            "tuned": {recipe: list(values) for recipe, values in setting.tuned.items()},
+            "pool": str(setting.pool) if setting.pool else None,
+            "sizes": asdict(setting.sizes),
+        },
         "variants": rows,
         "equal_cpu": equal_cpu(rows),
     }

@@ -169,15 +169,18 @@ def _equal_cpu(table: Sequence[Row], names: Sequence[str]) -> str:
 def _setting(found: Row) -> str:
     setting, sizes = found["setting"], found["setting"]["sizes"]
     changed = ", ".join(f"`{override}`" for override in setting["overrides"]) or "none"
+    tuned = "; ".join(
+        f"`{recipe}` " + ", ".join(f"`{value}`" for value in values) for recipe, values in setting["tuned"].items()
+    )
     seeds = {name: len(row["seeds"]) for name, row in found["variants"].items()}
     fewest, most = (min(seeds.values()), max(seeds.values())) if seeds else (0, 0)
     counted = str(fewest) if fewest == most else f"{fewest} to {most}"
     return (
-        f"Base `{found['base']['name']}` ({found['base']['sha256'][:12]}), {setting['steps']} updates, "
-        f"{counted} seeds; changes of every recipe: {changed}. Split `{sizes['split']}`: {sizes['prompts']} prompts, "
-        f"{sizes['samples']} samples each at temperature {sizes['temperature']:g}; {sizes['spoken']} replies spoken at "
-        f"the checkpoint's own sampling and {sizes['warm']} at {sizes['warm_temperature']:g}; "
-        f"{sizes['likelihood']} demonstrations scored."
+        f"Base `{found['base']['name']}` ({found['base']['sha256'][:12]}), {setting['steps']} updates, {counted} "
+        f"seeds; changes of every recipe: {changed}; chosen on validation: {tuned or 'nothing'}. "
+        f"Split `{sizes['split']}`: {sizes['prompts']} prompts, {sizes['samples']} samples each at temperature "
+        f"{sizes['temperature']:g}; {sizes['spoken']} replies spoken at the checkpoint's own sampling and "
+        f"{sizes['warm']} at {sizes['warm_temperature']:g}; {sizes['likelihood']} demonstrations scored."
     )
 
 

@@ -12,6 +12,9 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
 
 from wavalign.training.config import HybridMethod, PreferenceMethod, TrainConfig
 from wavalign.training.config_files import recipes
@@ -114,6 +117,24 @@ def variants(names: Sequence[str]) -> list[Variant]:
             found[own.mean_of] = variant(own.mean_of)
         found.setdefault(name, own)
     return list(found.values())
+
+
+def tuned_values(path: Path) -> dict[str, tuple[str, ...]]:
+    """What validation chose, from a YAML file of ``recipe: [field=value, ...]``.
+
+    Raises:
+        ReproduceError: when the file cannot be read, or holds something else.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ReproduceError(f"The tuned values {path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict) or not all(isinstance(v, list) and v for v in found.values()):
+        raise ReproduceError(f"{path} does not hold tuned values; write lines like  sft: [optimiser.lr=3e-4]")
+    unknown = sorted(set(found) - set(recipes()))
+    if unknown:
+        raise ReproduceError(f"{path} has values for {', '.join(unknown)}, which is no recipe.")
+    return {recipe: tuple(_whole_path(str(change), recipe) for change in changes) for recipe, changes in found.items()}
 
 
 def _whole_path(change: str, name: str) -> str:

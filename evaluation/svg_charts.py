@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-COLOURS = ("#4269d0", "#efb118", "#ff725c", "#3ca951", "#a463f2", "#9c6b4e", "#6cc5b0", "#ff8ab7", "#9498a0", "#97bbf5")
+COLOURS = ("#4269d0", "#efb118", "#ff725c", "#3ca951", "#a463f2", "#9c6b4e", "#6cc5b0", "#ff8ab7", "#b8b000", "#97bbf5")
+NEUTRAL = -1
+"""The colour of what others are compared with."""
 _WIDTH, _HEIGHT = 760, 380
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 190, 44, 52
 _STYLE = (
@@ -147,7 +149,7 @@ def _number(value: float) -> str:
 
 
 def _colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
+    return "#818b98" if number == NEUTRAL else COLOURS[number % len(COLOURS)]
 
 
 def _rule(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:

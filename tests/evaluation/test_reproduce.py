@@ -18,7 +18,7 @@ from evaluation.reproduce_intervals import Ratio, over_seeds, widening
 from evaluation.reproduce_measure import Sizes
 from evaluation.reproduce_summary import _reached, estimates, ratios
 from evaluation.reproduce_tables import PLACE, filled, tables
-from evaluation.reproduce_variants import ABLATIONS, MAIN, NAMED, ReproduceError, variant, variants
+from evaluation.reproduce_variants import ABLATIONS, MAIN, NAMED, ReproduceError, tuned_values, variant, variants
 from tests.training.tiny_run import make_assets
 from wavalign.training.config import ConfigError, HybridMethod
 from wavalign.training.loop import Trainer
@@ -188,7 +188,7 @@ def test_the_observations_write_figures_pictures_and_tables(compared: Path, asse
 def test_the_page_has_a_place_for_every_table() -> None:
     empty: dict[str, Any] = {
         "base": {"name": "b", "sha256": "0", "measures": {}},
-        "setting": {"steps": 1, "overrides": [], "sizes": vars(Sizes())},
+        "setting": {"steps": 1, "overrides": [], "tuned": {}, "sizes": vars(Sizes())},
         "variants": {},
         "equal_cpu": [],
     }
@@ -216,6 +216,18 @@ def test_changes_are_fields_of_the_config_or_of_its_method(tmp_path: Path) -> No
     assert changed.slug != variant("wavalign@mix.ema=0.5,rollouts.group_size=4,lr=3e-3").slug
     with pytest.raises(ConfigError, match="speed"):
         Cell(variant("sft@speed=1"), 0, Setting(tmp_path, tmp_path)).config()
+
+
+def test_tuned_values_are_a_recipes_and_come_before_a_variants_own(tmp_path: Path) -> None:
+    path = tmp_path / "tuned.yaml"
+    path.write_text("wavalign: [lr=2e-3, optimiser.warmup=5]\n")
+    setting = Setting(tmp_path, tmp_path, tuned=tuned_values(path))
+    config = Cell(variant("wavalign@lr=5e-4"), 0, setting).config()
+    assert (config.optimiser.lr, config.optimiser.warmup) == (5e-4, 5)
+    assert Cell(variant("sft"), 0, setting).config().optimiser.warmup == 10
+    path.write_text("wavaling: [lr=2e-3]\n")
+    with pytest.raises(ReproduceError, match="wavaling"):
+        tuned_values(path)
 
 
 @pytest.mark.parametrize("name", ["wavaling", "sft@", "sft@steps", "sft@=3"])
