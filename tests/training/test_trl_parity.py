@@ -97,7 +97,6 @@ def our_loss(batch, objective: str, beta: float, old: bool) -> tuple[torch.Tenso
         divergence=beta * gain,
         compared=nothing,
         target=nothing.bool(),
-        pair=-torch.ones(len(LENGTHS)),
         side=torch.zeros(len(LENGTHS)),
     )
     scores = Scores(

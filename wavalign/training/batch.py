@@ -10,6 +10,8 @@ import torch
 
 from wavalign.models.shared_rows import Scored, SharedRow
 
+_UNSET = np.zeros(0, dtype=np.float32)
+
 
 @dataclass
 class Completion:
@@ -17,26 +19,26 @@ class Completion:
 
     ``channels`` int8. ``gain`` is the normaliser of the preference term, 0 where it does not reach; ``mix`` the weight
     lambda of that term; ``advantage`` what moves it. ``demonstration`` is the weight of the token's negative
-    log-likelihood, ``divergence`` that of its distance from the reference. ``pair`` is the number of its preference
-    pair and ``side`` +1 for the chosen reply, -1 for the rejected one, 0 for neither. ``measured``: its log-probability
-    is wanted although nothing is learned from it.
+    log-likelihood, ``divergence`` that of its distance from the reference, ``compared`` that of its preference pair
+    where its likelihood is part of the comparison. ``side`` is +1 for the chosen reply of a pair, -1 for the rejected
+    one, 0 for neither. A ``target`` is a demonstration: its log-probabilities are wanted even where nothing is learned
+    from them.
     """
 
     tokens: Sequence[int]
     channels: np.ndarray
-    gain: np.ndarray = field(default=None)  # type: ignore[assignment]
-    mix: np.ndarray = field(default=None)  # type: ignore[assignment]
-    advantage: np.ndarray = field(default=None)  # type: ignore[assignment]
-    demonstration: np.ndarray = field(default=None)  # type: ignore[assignment]
-    divergence: np.ndarray = field(default=None)  # type: ignore[assignment]
-    compared: np.ndarray = field(default=None)  # type: ignore[assignment]
+    gain: np.ndarray = field(default_factory=lambda: _UNSET)
+    mix: np.ndarray = field(default_factory=lambda: _UNSET)
+    advantage: np.ndarray = field(default_factory=lambda: _UNSET)
+    demonstration: np.ndarray = field(default_factory=lambda: _UNSET)
+    divergence: np.ndarray = field(default_factory=lambda: _UNSET)
+    compared: np.ndarray = field(default_factory=lambda: _UNSET)
     target: bool = False
-    pair: int = -1
     side: int = 0
 
     def __post_init__(self) -> None:
         for name in ("gain", "mix", "advantage", "demonstration", "divergence", "compared"):
-            if getattr(self, name) is None:
+            if getattr(self, name) is _UNSET:
                 setattr(self, name, np.zeros(len(self.tokens), dtype=np.float32))
 
     @property
@@ -62,7 +64,7 @@ class Unit:
 class Flat:
     """The wanted tokens of some units, in the order in which ``score_rows`` gives them; all of shape (N,).
 
-    ``row`` numbers the completions from 0, ``target`` is True on demonstrations, ``pair`` and ``side`` are (rows,).
+    ``row`` numbers the completions from 0, ``target`` is True on demonstrations, ``side`` is (rows,).
     """
 
     row: torch.Tensor
@@ -74,7 +76,6 @@ class Flat:
     divergence: torch.Tensor
     compared: torch.Tensor
     target: torch.Tensor
-    pair: torch.Tensor
     side: torch.Tensor
 
 
@@ -101,7 +102,6 @@ def flatten(units: Sequence[Unit], device: torch.device) -> Flat:
         divergence=column("divergence"),
         compared=column("compared"),
         target=repeated([c.target for c in completions], np.bool_),
-        pair=torch.tensor([c.pair for c in completions], device=device),
         side=torch.tensor([c.side for c in completions], device=device),
     )
 

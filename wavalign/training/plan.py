@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from wavalign.training.advantages import uniform_groups
 from wavalign.training.batch import Flat, Unit
 from wavalign.training.examples import Example
 from wavalign.training.rollouts import Rewarded
@@ -68,8 +69,6 @@ class Method(Protocol):
 
 def reward_metrics(rewarded: Rewarded, world: World) -> dict[str, float]:
     """The names that TRL's users know, over all processes' replies; failed rewards are left out and counted."""
-    from wavalign.training.advantages import uniform_groups
-
     mine = {
         "combined": rewarded.combined,
         "parts": dict(rewarded.parts),

@@ -49,8 +49,8 @@ class Preference:
             share = np.full(len(examples), self.config.anchor_weight)
             targets = demonstrations(self.policy, examples, Anchor(), share, share, world)
         units = []
-        for number, (prompt, pair, target) in enumerate(zip(prompts, pairs, targets, strict=True)):
-            completions = [] if pair is None else [self._side(pair[0], number, 1), self._side(pair[1], number, -1)]
+        for prompt, pair, target in zip(prompts, pairs, targets, strict=True):
+            completions = [] if pair is None else [self._side(pair[0], 1), self._side(pair[1], -1)]
             for completion in completions:
                 completion.compared *= weight
             completions += [] if target is None else [target]
@@ -77,8 +77,8 @@ class Preference:
             self.policy.encode_target(example.rejected_text, example.rejected_speech),
         )
 
-    def _side(self, tokens: list[int], pair: int, side: int) -> Completion:
-        completion = Completion(tokens, channels_of(self.policy, tokens), pair=pair, side=side)
+    def _side(self, tokens: list[int], side: int) -> Completion:
+        completion = Completion(tokens, channels_of(self.policy, tokens), side=side)
         completion.compared = mask_of(completion.channels, self.config.scope).astype(np.float32)
         return completion
 
@@ -86,6 +86,7 @@ class Preference:
         nll = objectives.negative_log_likelihood(scores.logp)
         value = objectives.weighted_sum(nll, flat.demonstration)
         sums = channel_sums("nll", nll.detach(), flat, flat.target)
+        # The two of a pair stand in one row, so in each micro-batch the n-th chosen belongs to the n-th rejected.
         chosen, rejected = (flat.side == 1).nonzero()[:, 0], (flat.side == -1).nonzero()[:, 0]
         if len(chosen):
             rows = len(flat.side)
