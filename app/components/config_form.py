@@ -67,7 +67,7 @@ class FormField:
 
 def fields() -> tuple[FormField, ...]:
     """Every field of the config, in its order; of unions the fields of every kind, each with its condition."""
-    return tuple(_fields(TrainConfig, "", "Run", ()))
+    return tuple(_fields(TrainConfig, None, "", "Run", ()))
 
 
 def text_of(config: Mapping[str, Any]) -> dict[str, str]:
@@ -141,8 +141,8 @@ def to_yaml(config: TrainConfig) -> str:
 
 def command_line(config: TrainConfig, recipe: Path | None) -> str:
     """The shell command that makes the same run; ``recipe`` is the file that it starts from."""
-    origin = TrainConfig.model_validate(yaml.safe_load(recipe.read_text(encoding="utf-8"))) if recipe else TrainConfig()
-    overrides = list(_differences(_dump(origin), _dump(config), ""))
+    plain = yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe else {}
+    overrides = _overrides([TrainConfig], plain, None, _dump(config), "")
     shown = recipe.relative_to(RECIPES.parents[1]) if recipe and recipe.is_relative_to(RECIPES) else recipe
     parts = ["python", "-m", "wavalign.train", str(shown or "CONFIG.yaml"), *overrides]
     return " ".join(shlex.quote(part) for part in parts)
@@ -158,30 +158,34 @@ def differences(one: TrainConfig, other: TrainConfig) -> list[tuple[str, str, st
     ]
 
 
-def _fields(model: type[BaseModel], prefix: str, section: str, when: tuple, block: str = "") -> Iterator[FormField]:
+def _fields(
+    model: type[BaseModel], given: BaseModel | None, prefix: str, section: str, when: tuple, block: str = ""
+) -> Iterator[FormField]:
+    """``given`` is the block that its parent has by default; its values come before those of its class."""
     for name, info in model.model_fields.items():
         path = f"{prefix}{name}"
         inner = models_of(info.annotation)
         title = section if prefix.count(".") else name.replace("_", " ").capitalize()
+        default = getattr(given, name) if isinstance(given, model) else info.get_default(call_default_factory=True)
+        own = default if isinstance(default, BaseModel) else None
         if len(inner) > 1:
             kinds = {option.model_fields[_TAG].default: option for option in inner}
-            default = info.get_default(call_default_factory=True)
-            chosen = getattr(default, _TAG, next(iter(kinds)))
             tag = f"{path}.{_TAG}"
             about = " ".join(f"{kind}: {_first_sentence(option)}" for kind, option in kinds.items())
+            chosen = getattr(default, _TAG, next(iter(kinds)))
             yield FormField(tag, title, "choice", about, chosen, tuple(kinds), False, "", when, block)
             for kind, option in kinds.items():
-                for field in _fields(option, f"{path}.", title, (*when, (tag, kind)), block):
+                for field in _fields(option, own, f"{path}.", title, (*when, (tag, kind)), block):
                     if field.path != tag:
                         yield field
         elif inner:
             absent = _allows_none(info)
-            yield from _fields(inner[0], f"{path}.", title, when, path if absent else block)
+            yield from _fields(inner[0], own, f"{path}.", title, when, path if absent else block)
         elif name != _TAG:
-            yield _leaf(path, title if prefix else "Run", info, when, block)
+            yield _leaf(path, title if prefix else "Run", info, default, when, block)
 
 
-def _leaf(path: str, section: str, info: FieldInfo, when: tuple, block: str) -> FormField:
+def _leaf(path: str, section: str, info: FieldInfo, default: Any, when: tuple, block: str) -> FormField:
     annotation = _without_none(info.annotation)
     origin = get_origin(annotation)
     choices: tuple[str, ...] = ()
@@ -196,7 +200,6 @@ def _leaf(path: str, section: str, info: FieldInfo, when: tuple, block: str) -> 
         kind = "list"
     elif origin is dict:
         kind = "mapping"
-    default = info.get_default(call_default_factory=True)
     help_ = " ".join((info.description or "").split())
     return FormField(path, section, kind, help_, default, choices, _allows_none(info), _limits(info), when, block)
 
@@ -240,11 +243,17 @@ def _has(config: Any, path: str) -> bool:
 
 
 def _block_of(config: Plain, path: str) -> tuple[Plain, str]:
+    """The block that holds ``path``; one that is made for it starts as its parent has it by default."""
     *parents, key = path.split(".")
+    model: type[BaseModel] | None = TrainConfig
     for part in parents:
+        info = model.model_fields.get(part) if model else None
         if not isinstance(config.get(part), dict):
-            config[part] = {}
+            default = info.get_default(call_default_factory=True) if info else None
+            config[part] = json.loads(default.model_dump_json(exclude_unset=True)) if default else {}
         config = config[part]
+        inner = models_of(info.annotation) if info else []
+        model = inner[0] if len(inner) == 1 else None
     return config, key
 
 
@@ -291,7 +300,7 @@ def _explained(error: ValidationError) -> dict[str, str]:
             first = sentence.split(" ", 1)[0].strip(".,:")
             place = first if first in paths else place
         elif each["type"] == "extra_forbidden":
-            sentence, place = f"{place} is not a field.", ""
+            sentence, place = f"{'.'.join(map(str, each['loc']))} is not a field.", ""
         elif each["type"] == "missing" or each.get("input") in ("", None):
             sentence = "A value is needed."
         else:
@@ -319,18 +328,37 @@ def _place(location: Sequence[Any]) -> str:
     return ".".join(parts)
 
 
-def _differences(origin: Plain, config: Plain, prefix: str) -> Iterator[str]:
-    if config.get(_TAG) != origin.get(_TAG):
-        yield f"{prefix}{_TAG}={config[_TAG]}"
-        origin = {_TAG: config[_TAG]}
-    for name, value in config.items():
-        before = origin.get(name)
-        if value == before and name in origin:
-            continue
-        if isinstance(value, dict) and name in _block_names():
-            yield from _differences(before if isinstance(before, dict) else {}, value, f"{prefix}{name}.")
-        elif name != _TAG:
-            yield f"{prefix}{name}={json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value}"
+def _overrides(
+    options: Sequence[type[BaseModel]], plain: Plain | None, default: Plain | None, config: Plain, prefix: str
+) -> Iterator[str]:
+    """``a.b=value`` for what differs; ``plain`` is what the recipe's file says of this block, None for nothing.
+
+    An override of a block that the file leaves out makes that block from its class, not from its parent's default, so
+    then all of its differences from the class are named.
+    """
+    if plain is None and config == default:
+        return
+    model = options[0]
+    if len(options) > 1:
+        model = next(each for each in options if each.model_fields[_TAG].default == config[_TAG])
+        if plain is None or plain.get(_TAG) != config[_TAG]:
+            yield f"{prefix}{_TAG}={config[_TAG]}"
+            plain = {}
+    plain = plain or {}
+    for name, info in model.model_fields.items():
+        value, inner = config[name], models_of(info.annotation)
+        usual = _plain_default(info)
+        if inner and isinstance(value, dict):
+            yield from _overrides(inner, plain.get(name), usual, value, f"{prefix}{name}.")
+        elif name != _TAG and value != plain.get(name, usual):
+            yield f"{prefix}{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+
+
+def _plain_default(info: FieldInfo) -> Any:
+    default = info.get_default(call_default_factory=True)
+    if isinstance(default, BaseModel):
+        return json.loads(default.model_dump_json())
+    return None if default is PydanticUndefined else json.loads(json.dumps(default, default=str))
 
 
 def _block_names() -> set[str]:
