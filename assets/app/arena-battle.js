@@ -92,6 +92,7 @@ function drawBattle() {
   battle.players.forEach((player) => player.draw());
   if (battle.turns.length > 1) box.querySelectorAll(".arena-turn")[battle.turns.length - 1].scrollIntoView({ block: "nearest" });
   showProgress(battle.progress);
+  battle.active.button.focus({ preventScroll: true });
 }
 
 function voteBar() {
@@ -159,7 +160,7 @@ async function report(reports) {
 function choose(choice) {
   battle.chosen = choice;
   showProgress(battle.progress);
-  speak(label(choice) + (battle.progress.may_vote ? ". Enter votes." : ""));
+  if (!battle.progress.may_vote) speak(label(choice));
 }
 
 async function vote(choice) {

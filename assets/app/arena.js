@@ -67,7 +67,7 @@ document.addEventListener("keydown", (event) => {
   else if (key === "a" || key === "b") player.choose(key === "a" ? "left" : "right");
   else if ((key === "arrowleft" || key === "arrowright") && !at.closest("input")) player.seek(player.position() + (key === "arrowleft" ? -0.5 : 0.5));
   else if (here === "battle" && /^[0-7]$/.test(key)) choose(key === "0" ? "both_bad" : 4 - Number(key));
-  else if (here === "battle" && key === "enter" && battle.chosen !== null && !pressed) vote(battle.chosen);
+  else if (here === "battle" && key === "enter" && battle.chosen !== null && (!pressed || pressed.closest(".ab"))) vote(battle.chosen);
   else return;
   event.preventDefault();
 });

@@ -99,6 +99,8 @@ def test_whole_path_from_consent_to_the_export(arena, names):
     mine.first.wait_for()
     assert receipt in mine.first.inner_text()
     assert "counted" in mine.first.inner_text()
+    page.get_by_role("button", name="New battle").click()
+    page.locator("#arena-composer").wait_for(state="visible")
 
     page.wait_for_timeout(1500)  # what can be undone is not shown to others, and a blink more
     page.get_by_role("link", name="Preferences").click()
@@ -173,9 +175,6 @@ def test_a_reload_comes_back_to_the_battle_and_to_the_vote(arena):
     page.get_by_text("Vote saved").first.wait_for()
     page.reload()
     page.get_by_text("Vote saved").first.wait_for()
-    reveal(page)
-    page.get_by_role("button", name="New battle").click()
-    page.locator("#arena-composer").wait_for(state="visible")
 
 
 def test_erasing_begins_anew(arena):
