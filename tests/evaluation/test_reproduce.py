@@ -119,6 +119,17 @@ def test_an_interrupted_cell_goes_on_to_the_same_weights(
     assert measures[0] == measures[1]
 
 
+def test_a_run_that_learns_nothing_measures_as_the_base_does(assets: Path, tmp_path: Path) -> None:
+    """The same prompts with the same sampling seeds: what pairs differ by is training alone."""
+    assert run(assets, tmp_path, "--recipes", "sft@lr=1e-30", seeds=("0",), steps=1) == 0
+    base = json.loads((tmp_path / "base.json").read_text())
+    (path,) = tmp_path.glob("cells/*/seed-0/measured.json")
+    tuned = json.loads(path.read_text())
+    for name in ("accuracy/sampled", "score/sampled", "wer/own", "seconds/own", "seconds/warm"):
+        assert tuned["measures"][name] == base["measures"][name]
+    assert np.allclose(tuned["measures"]["nll/speech"], base["measures"]["nll/speech"], atol=2e-3)
+
+
 def test_no_minutes_train_nothing(assets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(assets, tmp_path, "--recipes", "sft", "--minutes", "0") == 0
     assert "0 of 2 cells are done" in capsys.readouterr().out
@@ -140,13 +151,14 @@ def test_another_base_in_the_same_folder_is_refused(compared: Path, assets: Path
         base_measures(setting)
 
 
-def test_every_checkpoint_answers_with_the_same_seeds(compared: Path) -> None:
-    """A run that learned nothing measures exactly as the base does: pairs differ by training alone."""
+def test_every_checkpoint_answers_the_same_prompts(compared: Path) -> None:
+    """4 prompts, 2 samples each; 2 of them are answered aloud and 2 demonstrations scored."""
     base = json.loads((compared / "base.json").read_text())
     tuned = json.loads((compared / "cells" / "sft" / "seed-0" / "measured.json").read_text())
     assert base["ids"] == tuned["ids"]
     assert base["sizes"] == tuned["sizes"]
     assert set(base["measures"]) >= {"accuracy/greedy", "accuracy/sampled", "score/sampled", "wer/own", "nll/speech"}
+    assert set(base["measures"]) == set(tuned["measures"])
     top, bottom = np.array(base["measures"]["accuracy/sampled"])
     assert bottom.tolist() == [2, 2, 2, 2]
     assert (top <= bottom).all()
