@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from typing import Any
 
@@ -39,8 +40,7 @@ def build(services: Services) -> None:
     def arena(message: Any, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         return desk.answer(message, profile.username if profile else None)
 
-    if os.environ.get("SPACE_ID") and os.environ.get("OAUTH_CLIENT_ID"):
-        # Elsewhere there is nobody to sign in to.
+    if _can_sign_in():
         gr.LoginButton("Sign in, to keep your votes on every device", size="sm", elem_id="arena-login")
     # The ticket is filled in by the page's script at every request.
     ticket = gr.Textbox(visible="hidden", elem_id="arena-ticket")
@@ -101,3 +101,9 @@ def build(services: Services) -> None:
     text.submit(handlers.send_text, [ticket, text], js=ticketed, **answering)
     recording.stop_recording(handlers.recorded, [ticket, recording], js=ticketed, **answering)
     strip.example(handlers.example, [ticket], js=ticketed, **answering)
+
+
+def _can_sign_in() -> bool:
+    """Only a Space with ``hf_oauth`` has anybody to sign in to; its image brings the library for it."""
+    configured = gr.utils.get_space() and os.environ.get("OAUTH_CLIENT_ID")
+    return bool(configured) and importlib.util.find_spec("authlib") is not None
