@@ -28,8 +28,6 @@ import httpx
 import numpy as np
 import soundfile
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
 
 from app.frame import serve
 from app.services import Services
@@ -305,6 +303,9 @@ def _named(value: Any, name: str) -> str | None:
 
 def _silence_adapter(assets: Path) -> None:
     """Makes the second checkpoint say what the first says: its adapter adds zero."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
     folder = assets / TWIN
     model = AutoModelForCausalLM.from_pretrained(str(assets / "closedtalk-base"))
     targets = ["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
