@@ -24,7 +24,7 @@ from wavalign.rewards.combine import RewardMix
 from wavalign.rewards.registry import RewardContext
 from wavalign.training import checkpoints
 from wavalign.training.batch import Completion, Unit, flatten, micro_batches
-from wavalign.training.config import HybridMethod, TrainConfig
+from wavalign.training.config import HybridMethod, LoraTuning, TrainConfig
 from wavalign.training.data import load_examples
 from wavalign.training.evaluate import Evaluator
 from wavalign.training.hybrid import Hybrid
@@ -74,7 +74,7 @@ class Trainer:
         assets = config.assets or assets
         self.data = load_examples(config.data, assets)
         self.order = Order(len(self.data), config.data.seed, config.data.shuffle)
-        context = RewardContext(assets)
+        context = RewardContext(assets, home=home)
         self.rewards = RewardMix.of(config.rewards, context)
         sampled = config.method.samples
         self.text_only = sampled and config.stops_with_text(self.rewards.needs_audio)
@@ -83,6 +83,7 @@ class Trainer:
             config.method.preference.kl_text > 0 or config.method.preference.kl_speech > 0
         )
         self.trainee = Trainee(config, registry, self.accelerator.device, needs_reference)
+        context.base = self.trainee.base if isinstance(config.tuning, LoraTuning) else None
         self.method = self._method()
         policy = self.trainee.policy if self.method.on_policy else self.trainee.sampled_reference
         checkpoint = POLICY if self.method.on_policy else REFERENCE
@@ -116,6 +117,8 @@ class Trainer:
         mirrors = mirrors_of(self.config, self.folder) if self.main else []
         self._resume()
         self._say_how()
+        if self.main:
+            self.journal.heartbeat(self.step)
         started = time.monotonic()
         bar = tqdm(
             total=self.config.steps,
