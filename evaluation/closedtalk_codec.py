@@ -25,7 +25,7 @@ def sections(bench: Bench) -> list[Section]:
     recordings = bench.recordings("assistant_balanced", COUNT)
     originals = [recording.waveform.resampled(bench.codec.sample_rate) for recording in recordings]
     texts = [recording.text for recording in recordings]
-    codes = [bench.codec.encode(waveform) for waveform in bench.progress(originals, "codec")]
+    codes = [bench.codec.encode_reply(waveform) for waveform in bench.progress(originals, "codec")]
     decoded = [_as_long_as(bench.codec.decode(c), o) for c, o in zip(codes, originals, strict=True)]
     vocoded = [vocoder_only(waveform) for waveform in originals]
     intelligible = _intelligibility(bench, originals, decoded, vocoded, texts)
@@ -63,7 +63,9 @@ def sections(bench: Bench) -> list[Section]:
 def vocoder_only(waveform: Waveform) -> Waveform:
     """WORLD's analysis and synthesis, without tokens in between; as long as ``waveform``."""
     waveform = waveform.resampled(world.SAMPLE_RATE)
-    return _as_long_as(Waveform(world.synthesise(world.analyse(waveform.samples)), world.SAMPLE_RATE), waveform)
+    return _as_long_as(
+        Waveform(world.synthesise(world.refined(world.analyse(waveform.samples))), world.SAMPLE_RATE), waveform
+    )
 
 
 def _as_long_as(waveform: Waveform, other: Waveform) -> Waveform:

@@ -16,7 +16,7 @@ def sections(bench: Bench) -> list[Section]:
         recordings = bench.recordings(kind, COUNT)
         texts = [r.text for r in recordings]
         originals = [r.waveform for r in recordings]
-        decoded = [bench.codec.decode(bench.codec.encode(w)) for w in bench.progress(originals, "codec")]
+        decoded = [bench.codec.decode(bench.codec.encode_reply(w)) for w in bench.progress(originals, "codec")]
         for id_, how, waveforms, limit in (
             ("synthesised", "synthesised", originals, 0.04),
             ("vocoded", "vocoded (WORLD)", [vocoder_only(w) for w in originals], 0.08),

@@ -7,68 +7,31 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import wavalign.torchaudio_guard  # noqa: F401
+from wavalign.closedtalk.build import tokenizer
+from wavalign.closedtalk.build.tokenizer import DESCRIPTION
 from wavalign.codecs import world
 from wavalign.codecs.fsq_world import FsqWorldCodec
 
-SPECIALS = """
-    <|pad|> <|bos|> <|eos|> <|unk|> <|user|> <|assistant|>
-    <|begin_of_audio|> <|end_of_audio|> <|end_of_text|> <|end_of_turn|>
-""".split()  # noqa: SIM905
 WORDS = """
     zero one two three four five six seven eight nine ten is what plus minus the a and of capital opposite
     hello happy sad calm excited please say in voice paris spain france red blue dog cat
 """.split()  # noqa: SIM905
 LEVELS = (4, 4, 4)
 CODES = 64
-PROMPT = {
-    "bos": "<|bos|>",
-    "user": "<|user|>",
-    "assistant": "<|assistant|>",
-    "audio_begin": "<|begin_of_audio|>",
-    "audio_end": "<|end_of_audio|>",
-    "end_of_turn": "<|end_of_turn|>",
-}
 
 
 def interleaved_description(**changes: object) -> dict:
     """The embedded model's ``interleaved.json`` with the tiny codec's number of codes."""
-    return {
-        "layout": "interleaved",
-        "family": "closedtalk",
-        "text_chunk": 4,
-        "speech_chunk": 10,
-        "pattern": "repeat",
-        "chunk_begin": None,
-        "chunk_end": None,
-        "text_end": "<|end_of_text|>",
-        "turn_end": "<|end_of_turn|>",
-        "speech_first": "<|audio_0|>",
-        "speech_count": CODES,
-        "prompt": PROMPT,
-        "codec": "../tiny-codec",
-        "sampling": {"temperature": 0.8, "max_tokens": 120, "max_seconds": 4.0},
-        **changes,
-    }
+    tiny = {"speech_count": CODES, "codec": "../tiny-codec"}
+    return {**DESCRIPTION, **tiny, "sampling": {"temperature": 0.8, "max_tokens": 120, "max_seconds": 4.0}, **changes}
 
 
 def make_tokenizer(codes: int = CODES) -> PreTrainedTokenizerFast:
-    """Word level, lower-cased, unknown words to ``<|unk|>``; the speech tokens stand last, in one block."""
-    names = [*SPECIALS, *WORDS, *(f"<|audio_{index}|>" for index in range(codes))]
-    tokenizer = Tokenizer(models.WordLevel({name: index for index, name in enumerate(names)}, unk_token="<|unk|>"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<|bos|>",
-        eos_token="<|end_of_turn|>",
-        pad_token="<|pad|>",
-        unk_token="<|unk|>",
-        additional_special_tokens=SPECIALS[4:],
-    )
+    """The embedded model's tokenizer with a small lexicon."""
+    return tokenizer.make_tokenizer(WORDS, codes)
 
 
 def make_model(vocabulary: int, architecture: str = "llama", context: int = 512, seed: int = 0) -> torch.nn.Module:
@@ -96,7 +59,8 @@ def make_model(vocabulary: int, architecture: str = "llama", context: int = 512,
 def make_tiny_codec(folder: Path) -> Path:
     """The embedded codec's class with 64 codes and random weights."""
     torch.manual_seed(1)
-    codec = FsqWorldCodec(levels=LEVELS, encoder_channels=16, encoder_blocks=1, decoder_channels=16, reader_channels=16)
+    small = {f"{part}_channels": 16 for part in ("encoder", "reply", "decoder", "reader")}
+    codec = FsqWorldCodec(levels=LEVELS, encoder_blocks=1, reply_blocks=1, **small)
     clock = np.arange(16_000) / 16_000
     vowel = 0.1 * sum(np.sin(2 * np.pi * 120 * harmonic * clock) / harmonic for harmonic in range(1, 20))
     features = world.analyse(vowel.astype(np.float32))[20:-20]

@@ -4,10 +4,12 @@ import torch
 
 from tests.tiny import make_tiny_codec
 from wavalign.audio import Waveform
+from wavalign.closedtalk.deliveries import Delivery
 from wavalign.codecs import world
 from wavalign.codecs.fsq_world import FsqWorldCodec, collapse_ctc
 from wavalign.codecs.loading import load_codec
 from wavalign.codecs.logmel import log_mel
+from wavalign.metrics.mcd import mel_cepstral_distortion
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +30,8 @@ def test_every_code_is_its_vectors_code() -> None:
 
 
 def test_a_second_of_speech_is_25_tokens_and_comes_back_as_long(codec: FsqWorldCodec) -> None:
-    codes = codec.encode(tone(1.0))
-    assert len(codes) == 25
+    codes = codec.encode_reply(tone(1.0))
+    assert len(codes) == len(codec.encode(tone(1.0))) == 25
     assert codec.decode(codes).seconds == pytest.approx(1.0)
 
 
@@ -65,6 +67,20 @@ def test_world_keeps_pitch_and_a_longer_input_begins_the_same() -> None:
     whole = world.synthesise(features)
     prefix = world.synthesise(features[:50])[: 44 * 160]
     assert np.array_equal(prefix, whole[: len(prefix)])
+
+
+def test_refined_features_bring_the_synthesis_nearer_and_leave_pitch_alone() -> None:
+    synthesis = pytest.importorskip("wavalign.closedtalk.synthesis")
+    pytest.importorskip("espeakng_loader", reason="espeak-ng's wheel speaks")
+    original = synthesis.speak_assistant("seven plus five is twelve", Delivery.HAPPY)
+    plain = world.analyse(original.samples)
+    refined = world.refined(plain)
+    distances = [
+        mel_cepstral_distortion(original, Waveform(world.synthesise(features)[: len(original.samples)], 16_000))
+        for features in (plain, refined)
+    ]
+    assert distances[1] < 0.9 * distances[0]
+    assert np.array_equal(plain[:, world.ENVELOPE :], refined[:, world.ENVELOPE :])
 
 
 def test_collapsing_ctc_by_hand() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests import tiny
+from wavalign.closedtalk.build.tokenizer import DESCRIPTION, SPECIALS
 from wavalign.models.grammar import Grammar
 from wavalign.models.layout import InterleavedDescription, LayoutError, resolve
 from wavalign.models.protocol import Channel
@@ -29,7 +30,7 @@ def token_map(**changes: object):
 
 
 def words(count: int) -> list[int]:
-    first = len(tiny.SPECIALS)
+    first = len(SPECIALS)
     return [first + i % len(tiny.WORDS) for i in range(count)]
 
 
@@ -98,7 +99,7 @@ def test_a_reply_must_begin_with_text_and_say_something() -> None:
         ({"speech_count": tiny.CODES + 1}, "is missing"),
         ({"speech_first": "<|audio|>"}, "numbered"),
         ({"text_end": "<|finis|>"}, "text_end"),
-        ({"prompt": {**tiny.PROMPT, "user": "<|you|>"}}, "prompt user"),
+        ({"prompt": {**DESCRIPTION["prompt"], "user": "<|you|>"}}, "prompt user"),
         ({"text_chunk": 0}, "text_chunk"),
         ({"text_chunk": "4"}, "text_chunk"),
         ({"chunk_begin": "<|begin_of_audio|>"}, "go together"),

@@ -1,8 +1,9 @@
 """The embedded codec: log-mel -> finite scalar quantisation (arXiv 2309.15505) at 25 tokens/s -> WORLD -> waveform.
 
-A CTC head reads letters from the quantised vectors, as in GLM-4-Voice's supervised tokenizer (arXiv 2412.02612): it
-makes the tokens of a *user's* speech carry words for a small language model. The decoder looks three tokens ahead, so
-speech is final 120 ms after its last token.
+Two encoders share the codes: one hears anybody's words through noise, the other keeps the assistant's own sound. A CTC
+head reads letters from the quantised vectors, as in GLM-4-Voice's supervised tokenizer (arXiv 2412.02612): it makes the
+tokens of a *user's* speech carry words for a small language model. The decoder looks three tokens ahead, so speech is
+final 120 ms after its last token.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class FsqWorldCodec(nn.Module, PyTorchModelHubMixin):
         levels: tuple[int, ...] = (8, 8, 8, 5),
         encoder_channels: int = 224,
         encoder_blocks: int = 6,
-        decoder_channels: int = 256,
+        reply_channels: int = 160,
+        reply_blocks: int = 4,
+        decoder_channels: int = 224,
         decoder_blocks: int = 6,
         reader_channels: int = 192,
     ) -> None:
@@ -54,15 +57,20 @@ class FsqWorldCodec(nn.Module, PyTorchModelHubMixin):
         self.register_buffer("mel_std", torch.ones(MELS))
         self.register_buffer("world_mean", torch.zeros(world.FEATURES))
         self.register_buffer("world_std", torch.ones(world.FEATURES))
-        c, d, r = encoder_channels, decoder_channels, reader_channels
+        c, e, d, r = encoder_channels, reply_channels, decoder_channels, reader_channels
         look_aheads = [*LOOK_AHEADS, *([0] * decoder_blocks)][:decoder_blocks]
         self.enter = nn.Linear(2 * FRAMES_PER_TOKEN * MELS, c)
         self.encoder = ConvNeXtStack(c, int(2.5 * c), [None] * encoder_blocks)
         self.to_code = nn.Linear(c, len(levels))
+        self.reply_enter = nn.Linear(FRAMES_PER_TOKEN * MELS, e)
+        self.reply_encoder = ConvNeXtStack(e, int(2.5 * e), [None] * reply_blocks)
+        self.reply_to_code = nn.Linear(e, len(levels))
         self.from_code = nn.Sequential(nn.Linear(len(levels), d), nn.GELU(), nn.Linear(d, d))
         self.decoder = ConvNeXtStack(d, int(2.5 * d), look_aheads)
+        #: Earlier and later tokens that the sound of a token depends on.
+        self.look_back = sum(block.padding[0] for block in self.decoder.blocks)
+        self.look_ahead = sum(block.padding[1] for block in self.decoder.blocks)
         self.to_world = nn.Linear(d, FRAMES_PER_TOKEN * world.FEATURES)
-        self.to_mel = nn.Linear(d, FRAMES_PER_TOKEN * MELS)
         self.ctc_enter = nn.Sequential(nn.Linear(len(levels), r), nn.GELU(), nn.Linear(r, r))
         self.ctc = ConvNeXtStack(r, int(2.5 * r), [None] * 3)
         self.to_letters = nn.Linear(r, CTC_PER_TOKEN * CTC_CLASSES)
@@ -92,13 +100,14 @@ class FsqWorldCodec(nn.Module, PyTorchModelHubMixin):
         """``stacked`` log-mel (B, T, 640), mask (B, T) to quantised vectors (B, T, levels)."""
         return self.quantise(self.to_code(self.hidden(mel, mask)))
 
-    def forward_decode(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Vectors (B, T, levels) to standardised WORLD features (B, 4T, 33) and log-mel (B, 4T, 80)."""
+    def forward_encode_reply(self, mel: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """``stacked_reply`` log-mel (B, T, 320), mask (B, T) to quantised vectors (B, T, levels)."""
+        return self.quantise(self.reply_to_code(self.reply_encoder(self.reply_enter(mel), mask)))
+
+    def forward_decode(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Vectors (B, T, levels) to standardised WORLD features (B, 4T, 33)."""
         b, t, _ = vectors.shape
-        h = self.decoder(self.from_code(vectors))
-        return self.to_world(h).reshape(b, t * FRAMES_PER_TOKEN, -1), self.to_mel(h).reshape(
-            b, t * FRAMES_PER_TOKEN, -1
-        )
+        return self.to_world(self.decoder(self.from_code(vectors))).reshape(b, t * FRAMES_PER_TOKEN, -1)
 
     def forward_letters(self, vectors: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Vectors (B, T, levels) to CTC logits (B, 2T, 28); class 0 is blank, then a space and the letters."""
@@ -110,28 +119,43 @@ class FsqWorldCodec(nn.Module, PyTorchModelHubMixin):
 
         The first carries the level, the second does not depend on a microphone's frequency response.
         """
-        missing = -len(mel) % FRAMES_PER_TOKEN
-        if missing:
-            mel = torch.cat([mel, mel[-1:].expand(missing, -1)])
-        level = (mel - self.mel_mean) / self.mel_std
+        level = self._standardised(mel)
         both = torch.stack([level, level - level.mean(0)], dim=1)
         return both.reshape(-1, 2 * FRAMES_PER_TOKEN * MELS)
 
+    def stacked_reply(self, mel: torch.Tensor) -> torch.Tensor:
+        """Log-mel (T, 80) to (ceil(T / 4), 320), standardised."""
+        return self._standardised(mel).reshape(-1, FRAMES_PER_TOKEN * MELS)
+
+    def _standardised(self, mel: torch.Tensor) -> torch.Tensor:
+        missing = -len(mel) % FRAMES_PER_TOKEN
+        if missing:
+            mel = torch.cat([mel, mel[-1:].expand(missing, -1)])
+        return (mel - self.mel_mean) / self.mel_std
+
     @torch.inference_mode()
     def encode(self, waveform: Waveform) -> list[int]:
-        """Speech to codes, one for each 40 ms (the last may be partly padding)."""
+        """Anybody's speech to codes, one for each 40 ms (the last may be partly padding)."""
+        mel = self._mel(waveform)
+        return [] if mel is None else self.codes_of(self.forward_encode(self.stacked(mel)[None]))[0].tolist()
+
+    @torch.inference_mode()
+    def encode_reply(self, waveform: Waveform) -> list[int]:
+        """The assistant's own speech to codes, as many as ``encode`` gives."""
+        mel = self._mel(waveform)
+        return (
+            [] if mel is None else self.codes_of(self.forward_encode_reply(self.stacked_reply(mel)[None]))[0].tolist()
+        )
+
+    def _mel(self, waveform: Waveform) -> torch.Tensor | None:
         samples = waveform.resampled(SAMPLE_RATE).samples
-        if not len(samples):
-            return []
-        mel = log_mel(samples).to(self.mel_mean.device)
-        return self.codes_of(self.forward_encode(self.stacked(mel)[None]))[0].tolist()
+        return log_mel(samples).to(self.mel_mean.device) if len(samples) else None
 
     @torch.inference_mode()
     def features(self, codes: list[int]) -> np.ndarray:
         """Codes (T,) to WORLD features (4T, 33) in natural units."""
         vectors = self.vectors_of(torch.tensor(codes, device=self.mel_mean.device)[None])
-        standardised, _ = self.forward_decode(vectors)
-        features = standardised[0].float() * self.world_std + self.world_mean
+        features = self.forward_decode(vectors)[0].float() * self.world_std + self.world_mean
         return features.cpu().numpy()
 
     def decode(self, codes: list[int]) -> Waveform:
@@ -161,20 +185,30 @@ class FsqWorldStream:
     def __init__(self, codec: FsqWorldCodec) -> None:
         self._codec = codec
         self._codes: list[int] = []
+        self._settled = np.zeros((0, world.FEATURES), np.float32)
         self._given = 0
 
     def push(self, codes: list[int]) -> np.ndarray:
         self._codec._check(codes)
         self._codes.extend(codes)
-        settled_tokens = len(self._codes) - sum(a or 0 for a in LOOK_AHEADS)
+        settled_tokens = len(self._codes) - self._codec.look_ahead
         settled_frames = settled_tokens * FRAMES_PER_TOKEN - UNSETTLED_FRAMES
         if settled_frames * 160 <= self._given:
             return np.zeros(0, np.float32)
-        features = self._codec.features(self._codes)[: settled_tokens * FRAMES_PER_TOKEN]
-        return self._give(world.synthesise(features)[: settled_frames * 160])
+        unsettled = self._codec.look_ahead * FRAMES_PER_TOKEN
+        self._settled = np.concatenate([self._settled, self._new_features()[:-unsettled]])
+        return self._give(world.synthesise(self._settled)[: settled_frames * 160])
 
     def finish(self) -> np.ndarray:
-        return self._give(self._codec.decode(self._codes).samples)
+        if not self._codes:
+            return np.zeros(0, np.float32)
+        return self._give(world.synthesise(np.concatenate([self._settled, self._new_features()])))
+
+    def _new_features(self) -> np.ndarray:
+        """Features of every token that is not settled, decoded with as many before them as the decoder can see."""
+        first = len(self._settled) // FRAMES_PER_TOKEN
+        start = max(0, first - self._codec.look_back)
+        return self._codec.features(self._codes[start:])[(first - start) * FRAMES_PER_TOKEN :]
 
     def _give(self, samples: np.ndarray) -> np.ndarray:
         new = samples[self._given :]

@@ -27,10 +27,16 @@ class SpeechCodec(Protocol):
     codebook_size: int
 
     def encode(self, waveform: Waveform) -> list[int]:
-        """Speech of any sample rate to codes."""
+        """What somebody says to the model, at any sample rate, to codes."""
+
+    def encode_reply(self, waveform: Waveform) -> list[int]:
+        """Speech as the model is to make it, at any sample rate, to codes that ``decode`` reads.
+
+        The same as ``encode`` in a codec with one encoder.
+        """
 
     def decode(self, codes: list[int]) -> Waveform:
-        """Codes to a waveform at ``sample_rate``. No codes give an empty waveform."""
+        """Codes of a reply to a waveform at ``sample_rate``. No codes give an empty waveform."""
 
     def stream(self) -> StreamingDecoder:
         """A decoder for one reply; its output, concatenated, equals ``decode`` of all codes."""

@@ -206,7 +206,7 @@ class InterleavedModel:
 
     def encode_target(self, text: str, speech: Waveform | Sequence[int]) -> list[int]:
         """The completion that says ``text`` with ``speech`` (a waveform, or codec codes)."""
-        codes = self.base.prompter.speech_codes(speech) if isinstance(speech, Waveform) else speech
+        codes = self.base.prompter.speech_codes(speech, reply=True) if isinstance(speech, Waveform) else speech
         return self.base.tokens.pack(self.base.prompter.text_ids(text), codes)
 
     def sample_groups(

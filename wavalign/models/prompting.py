@@ -28,7 +28,7 @@ class Prompter:
         self.tokenizer = tokenizer
         self.codec = codec
         self.context = context
-        self._codes: OrderedDict[tuple[int, bytes], list[int]] = OrderedDict()
+        self._codes: OrderedDict[tuple[bool, int, bytes], list[int]] = OrderedDict()
         self._lock = threading.Lock()
 
     def encode(self, dialogue: Dialogue, room: int) -> list[int]:
@@ -57,15 +57,15 @@ class Prompter:
             exchanges.pop(0)
         return [*before, *(i for ids in exchanges for i in ids), *after]
 
-    def speech_codes(self, waveform: Waveform) -> list[int]:
-        """The codec's codes of a recording, from memory when it was encoded a short while ago."""
+    def speech_codes(self, waveform: Waveform, reply: bool = False) -> list[int]:
+        """The codec's codes of what a user said, or of a ``reply``; from memory when encoded a short while ago."""
         digest = hashlib.blake2b(waveform.samples.tobytes(), digest_size=16).digest()
-        key = (waveform.sample_rate, digest)
+        key = (reply, waveform.sample_rate, digest)
         with self._lock:
             if key in self._codes:
                 self._codes.move_to_end(key)
                 return self._codes[key]
-        codes = self.codec.encode(waveform)
+        codes = self.codec.encode_reply(waveform) if reply else self.codec.encode(waveform)
         with self._lock:
             self._codes[key] = codes
             while len(self._codes) > _REMEMBERED_TURNS:
@@ -94,7 +94,7 @@ class Prompter:
             if any(not 0 <= i < self.tokens.vocabulary_size for i in ids):
                 raise GenerationError("The conversation's history is of another model. Start a new conversation.")
         elif turn.speech is not None and turn.text:
-            return self.tokens.pack(self.text_ids(turn.text), self.speech_codes(turn.speech))
+            return self.tokens.pack(self.text_ids(turn.text), self.speech_codes(turn.speech, reply=True))
         elif turn.codes and turn.text:
             return self.tokens.pack(self.text_ids(turn.text), turn.codes)
         else:

@@ -21,9 +21,9 @@ import torch
 from wavalign.closedtalk.build import render, ship, tokens
 from wavalign.closedtalk.build.train_base import train_base
 from wavalign.closedtalk.build.train_codec import train_codec
-from wavalign.closedtalk.build.train_decoder import train_decoder
 from wavalign.closedtalk.build.train_recogniser import train_recogniser
 from wavalign.closedtalk.build.train_tuned import train_tuned
+from wavalign.closedtalk.build.train_voice import train_voice
 from wavalign.closedtalk.build.training_loop import device
 from wavalign.closedtalk.lexicon import lexicon
 from wavalign.closedtalk.users import UserStudio
@@ -34,17 +34,17 @@ from wavalign.codecs.fsq_world import FsqWorldCodec
 class Sizes:
     """How much is rendered and how long is trained. The defaults take under three hours on two cores."""
 
-    assistant_clips: int = 3200
+    assistant_clips: int = 6000
     user_dialogues: int = 3500
     balanced_clips: int = 3500
     flite_clips: int = 1250
     human_clips: int = 1500
     codec_steps: int = 2800
-    decoder_steps: int = 1800
+    voice_steps: int = 5000
     recogniser_steps: int = 3600
-    dialogues: int = 14_500
-    base_steps: int = 3800
-    tuned_steps: int = 120
+    dialogues: int = 30_000
+    base_steps: int = 6000
+    tuned_steps: int = 300
     post_training: int = 1500
     validation: int = 300
     held_out: int = 600
@@ -63,21 +63,25 @@ class Build:
     def clips(self) -> None:
         s = self.sizes
         render.render_codec_material(
-            self.work / "clips", self.studio, s.assistant_clips, s.user_dialogues, s.balanced_clips, s.flite_clips, s.human_clips
+            self.work / "clips",
+            self.studio,
+            s.assistant_clips,
+            s.user_dialogues,
+            s.balanced_clips,
+            s.flite_clips,
+            s.human_clips,
         )
 
     def codec(self) -> None:
         clips, sizes, seed = self.work / "clips", self.sizes, self.seed
         practised = train_codec(clips, self.work / "codec.pt", sizes.codec_steps, seed)
-        trained = train_decoder(practised, clips, self.work / "decoder.pt", sizes.decoder_steps, seed)
+        trained = train_voice(practised, clips, self.work / "voice.pt", sizes.voice_steps, seed)
         ship.ship_codec(trained, self.assets, self.made)
 
     def recogniser(self) -> None:
         clips, checkpoint = self.work / "clips", self.work / "recogniser.pt"
         codec = self._encoder().codec
-        trained = train_recogniser(
-            clips, codec, checkpoint, list(lexicon()), self.sizes.recogniser_steps, self.seed
-        )
+        trained = train_recogniser(clips, codec, checkpoint, list(lexicon()), self.sizes.recogniser_steps, self.seed)
         ship.ship_recogniser(trained, self.assets, self.made)
 
     def turns(self) -> None:
@@ -124,7 +128,6 @@ STAGES: dict[str, Callable[[Build], None]] = {
     "data": Build.data,
     "tuned": Build.tuned,
 }
-
 
 
 def main() -> None:

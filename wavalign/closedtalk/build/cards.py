@@ -23,17 +23,16 @@ def codec_card(made: str) -> str:
         + f"""# ClosedTalk codec
 
 Speech at 16 kHz to 25 tokens a second in one flat stream of 2,560 codes (finite scalar quantisation, levels 8 8 8 5),
-and back through WORLD. A CTC head reads letters from the tokens, so that a user's tokens carry words. The decoder
-looks three tokens ahead, so it streams.
+and back through WORLD. Two encoders share the codes: `encode` hears anybody's words through noise (a CTC head reads
+letters from its tokens), `encode_reply` keeps the sound of one synthetic assistant voice, which is what `decode` makes.
+The decoder looks three tokens ahead, so it streams.
 
 ```python
 from wavalign.codecs.fsq_world import FsqWorldCodec
 
 codec = FsqWorldCodec.from_pretrained("assets/closedtalk-codec")
-waveform = codec.decode(codec.encode(waveform))
+waveform = codec.decode(codec.encode_reply(waveform))
 ```
-
-It reconstructs one synthetic assistant voice; of other voices it keeps words, pitch and level.
 
 Trained on: {_VOICES} {_HUMAN}
 
@@ -47,8 +46,8 @@ def recogniser_card(made: str) -> str:
         _front("automatic-speech-recognition, closedtalk")
         + f"""# ClosedTalk recogniser
 
-Letters by CTC at 50 Hz, decoded into words of ClosedTalk's closed lexicon: the instrument of the word error rates, and what
-the Talk page shows as heard. It knows no word outside the lexicon.
+Letters by CTC at 50 Hz, decoded into words of ClosedTalk's closed lexicon: the instrument of the word error rates, and
+what the Talk page shows as heard. It knows no word outside the lexicon.
 
 Trained on: the assistant's voice as synthesised and vocoded (WORLD), and users. {_VOICES} {_HUMAN}
 

@@ -88,7 +88,7 @@ def _clean_targets(clean: np.ndarray, heard: np.ndarray) -> tuple[np.ndarray, np
 def assistant_clip(key: str, text: str, delivery: Delivery) -> Clip:
     samples = speak_assistant(text, delivery).samples
     frames = len(samples) // 160
-    return Clip(key, text, log_mel(samples).numpy(), world=world.analyse(samples)[:frames])
+    return Clip(key, text, log_mel(samples).numpy(), world=world.refined(world.analyse(samples)[:frames]))
 
 
 def in_shards(folder: Path, name: str, count: int, make: Callable[[int], list[Clip]]) -> None:

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 import torch
-from tqdm import tqdm
 from peft import PeftModel
+from tqdm import tqdm
 from transformers import LlamaForCausalLM
 
 from wavalign.audio import Waveform
@@ -109,7 +109,7 @@ def ship_references(codec: FsqWorldCodec, assets: Path) -> None:
             text = answer(item)
             spoken = speak_assistant(text, delivery)
             yield delivery, spoken, text
-            yield delivery, codec.decode(codec.encode(spoken)), text
+            yield delivery, codec.decode(codec.encode_reply(spoken)), text
 
     DeliveryReferences.fit(samples()).save(assets / "closedtalk-references.json")
 
@@ -142,7 +142,8 @@ def _ship_listening(encoder: Encoder, folder: Path, clips: int) -> None:
 def ship_evaluation_audio(encoder: Encoder, assets: Path, clips: int) -> None:
     """Recordings for the figures of codec, recogniser and probes, none of them from the training splits."""
     columns: dict[str, list] = {name: [] for name in ("id", "kind", "text", "delivery", "source", "ogg")}
-    for kind, text, delivery, source, waveform in tqdm(list(_evaluation_clips(encoder, clips)), desc="evaluation audio"):
+    recordings = list(_evaluation_clips(encoder, clips))
+    for kind, text, delivery, source, waveform in tqdm(recordings, desc="evaluation audio"):
         columns["id"].append(f"{kind}-{len(columns['id']):04d}")
         columns["kind"].append(kind)
         columns["text"].append(text)
@@ -161,7 +162,13 @@ def _evaluation_clips(encoder: Encoder, clips: int) -> Iterator[tuple[str, str, 
         yield "assistant_balanced", text, delivery.value, "espeak", speak_assistant(text, delivery)
     for index in range(clips):
         turn = dialogue_spec("held_out", 50_000 + index).turns[0]
-        yield "assistant_domain", turn.answer, turn.delivery.value, "espeak", speak_assistant(turn.answer, turn.delivery)
+        yield (
+            "assistant_domain",
+            turn.answer,
+            turn.delivery.value,
+            "espeak",
+            speak_assistant(turn.answer, turn.delivery),
+        )
     found = 0
     for index in itertools.count(60_000):
         spec = dialogue_spec("held_out", index)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -51,9 +53,13 @@ DESCRIPTION: dict[str, object] = {
 }
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Word level and lower-cased; an unknown word becomes ``<|unk|>``; the speech tokens are the last block."""
-    names = [*SPECIALS, *lexicon(), *(f"<|audio_{code}|>" for code in range(CODES))]
+def make_tokenizer(words: Sequence[str] | None = None, codes: int = CODES) -> PreTrainedTokenizerFast:
+    """Word level and lower-cased; an unknown word becomes ``<|unk|>``; the speech tokens are the last block.
+
+    ``words`` None takes the closed lexicon.
+    """
+    known = lexicon() if words is None else words
+    names = [*SPECIALS, *known, *(f"<|audio_{code}|>" for code in range(codes))]
     tokenizer = Tokenizer(models.WordLevel({name: number for number, name in enumerate(names)}, unk_token="<|unk|>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

@@ -35,7 +35,7 @@ class Encoder:
     def reply_codes(self, text: str, delivery: Delivery) -> tuple[int, ...]:
         key = (text, delivery)
         if key not in self._replies:
-            self._replies[key] = tuple(self.codec.encode(speak_assistant(text, delivery)))
+            self._replies[key] = tuple(self.codec.encode_reply(speak_assistant(text, delivery)))
         return self._replies[key]
 
     def speaker(self, spec: DialogueSpec) -> Speaker:
@@ -48,9 +48,7 @@ class Encoder:
         turn, speaker = spec.turns[number], self.speaker(spec)
         return self.studio.recorded(self.studio.clean(turn.text, turn.tone, speaker, number), speaker, number)
 
-    def rows(
-        self, spec: DialogueSpec, versions: int = 1, mels: list[torch.Tensor] | None = None
-    ) -> list[DialogueRow]:
+    def rows(self, spec: DialogueSpec, versions: int = 1, mels: list[torch.Tensor] | None = None) -> list[DialogueRow]:
         """The dialogue as rows that differ in the user's codes only; a typed dialogue gives one.
 
         ``mels``: the turns' log-mels where they were rendered before.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,12 @@ from wavalign.closedtalk.dataset import DialogueRow
 from wavalign.models.layout import InterleavedDescription, TokenMap, resolve
 
 BATCH = 16
-NONE, TEXT, SPEECH = 0, 1, 2
-#: Share of spoken dialogues that are shown as typed ones: cheap practice in answering and speaking.
-ALSO_TYPED = 0.15
+NONE, TEXT, SPEECH, ONSET = 0, 1, 2, 3
+#: Share of spoken dialogues of which one turn is shown to be written down instead: words that are always right, where
+#: a demonstration has few of them and is wrong on purpose. The mark before the words is never seen in a dialogue.
+WRITTEN_DOWN = 0.25
+#: A reply's first speech tokens decide its delivery, and are few among those that only carry it on.
+ONSET_TOKENS, ONSET_WEIGHT = 3, 0.3
 
 
 def make_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
@@ -72,8 +76,29 @@ class Sequences:
             reply = self.map.pack(self.words(turn.demonstration), turn.reply_codes)
             ids += prompt + reply
             channels += [NONE] * len(prompt)
-            channels += [SPEECH if self.map.speech_start <= i or i == self.map.turn_end else TEXT for i in reply]
+            channels += self._channels(reply)
         return ids, channels
+
+    def _channels(self, reply: list[int]) -> list[int]:
+        spoken = 0
+        channels = []
+        for i in reply:
+            speech = self.map.speech_start <= i
+            spoken += speech
+            if speech and spoken <= ONSET_TOKENS:
+                channels.append(ONSET)
+            else:
+                channels.append(SPEECH if speech or i == self.map.turn_end else TEXT)
+        return channels
+
+    def written_down(self, row: DialogueRow, number: int) -> tuple[list[int], list[int]]:
+        """A spoken turn, then its words: ``<user> <audio> ... </audio> <user> words <end of turn>``."""
+        marks = {name: list(ids) for name, ids in self.map.prompt.items()}
+        turn = row.turns[number]
+        said = [*marks["audio_begin"], *self.map.speech_ids(turn.user_codes), *marks["audio_end"]]
+        before = [*marks["bos"], *marks["user"], *said, *marks["user"]]
+        words = [*self.words(turn.text), *marks["end_of_turn"]]
+        return before + words, [NONE] * len(before) + [TEXT] * len(words)
 
     def length(self, row: DialogueRow) -> int:
         return 1 + sum(
@@ -86,8 +111,10 @@ class Sequences:
 
 
 class BaseLoss:
-    def __init__(self, model: LlamaForCausalLM, sequences: Sequences, seed: int) -> None:
-        self.model, self.sequences, self.seed = model, sequences, seed
+    """``also_typed``: the share of spoken dialogues shown as typed ones, practice in answering and speaking."""
+
+    def __init__(self, model: LlamaForCausalLM, sequences: Sequences, seed: int, also_typed: float = 0.15) -> None:
+        self.model, self.sequences, self.seed, self.also_typed = model, sequences, seed, also_typed
         lengths = [sequences.length(row) for row in sequences.rows]
         self.batches = bucketed(lengths, BATCH, np.random.default_rng(seed))
 
@@ -97,16 +124,19 @@ class BaseLoss:
 
     def __call__(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
         rng = random.Random(f"{self.seed}/{step}")
-        pairs = [
-            self.sequences.build(self.sequences.rows[row], rng.random() < ALSO_TYPED) for row in next(self.batches)
-        ]
-        return losses(self.model, pairs)
+        return losses(self.model, [self._shown(self.sequences.rows[row], rng) for row in next(self.batches)])
+
+    def _shown(self, row: DialogueRow, rng: random.Random) -> tuple[list[int], list[int]]:
+        draw = rng.random()
+        if not row.typed and draw < WRITTEN_DOWN:
+            return self.sequences.written_down(row, rng.randrange(len(row.turns)))
+        return self.sequences.build(row, typed=draw < WRITTEN_DOWN + self.also_typed)
 
 
 def losses(
     model: LlamaForCausalLM, pairs: Sequence[tuple[list[int], list[int]]]
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """Mean NLL over text plus mean NLL over speech: six text tokens weigh as much as forty of speech."""
+    """Mean NLL over text plus mean NLL over speech, its onsets once more: six text tokens weigh as much as forty."""
     where = model.device
     longest = max(len(ids) for ids, _ in pairs)
     ids = torch.zeros(len(pairs), longest, dtype=torch.long)
@@ -120,23 +150,36 @@ def losses(
     logits = model.lm_head(hidden[wanted]).float()
     nll = functional.cross_entropy(logits, ids[:, 1:][wanted], reduction="none")
     kinds = channels[:, 1:][wanted]
-    text, speech = nll[kinds == TEXT].mean(), nll[kinds == SPEECH].mean()
-    return text + speech, {"text": text.item(), "speech": speech.item()}
+    text, speech, onset = nll[kinds == TEXT].mean(), nll[kinds >= SPEECH].mean(), nll[kinds == ONSET].mean()
+    return text + speech + ONSET_WEIGHT * onset, {"text": text.item(), "speech": speech.item(), "onset": onset.item()}
 
 
-#: (share of the steps, peak learning rate) of each cycle: a second warm restart still gains much.
-CYCLES = ((0.605, 1.5e-3), (0.395, 1.2e-3))
+@dataclass(frozen=True)
+class Cycle:
+    """One warm restart. ``typed``: the share of typed dialogues that take part; ``also_typed``: see ``BaseLoss``."""
+
+    share_of_steps: float
+    peak: float
+    typed: float
+    also_typed: float
+
+
+#: Answering and speaking are learned first; then nearly all practice goes to hearing, which takes longest.
+CYCLES = (Cycle(0.605, 1.5e-3, typed=1.0, also_typed=0.15), Cycle(0.395, 1.2e-3, typed=0.2, also_typed=0.05))
 
 
 def train_base(tokens: Path, checkpoint: Path, steps: int, seed: int) -> LlamaForCausalLM:
     """Trains in cycles, each with its own optimiser and its own file beside ``checkpoint``."""
-    sequences = Sequences(shuffled(read_split(tokens, "train"), seed))
-    model = make_model(len(sequences.tokenizer), seed).to(device())
-    for cycle, (share, peak) in enumerate(CYCLES):
-        path = checkpoint.with_stem(f"{checkpoint.stem}-{cycle + 1}")
-        loss = BaseLoss(model, sequences, seed + cycle)
+    rows = shuffled(read_split(tokens, "train"), seed)
+    model = make_model(len(make_tokenizer()), seed).to(device())
+    for number, cycle in enumerate(CYCLES):
+        path = checkpoint.with_stem(f"{checkpoint.stem}-{number + 1}")
+        rng = random.Random(f"cycle/{seed}/{number}")
+        shown = [row for row in rows if not row.typed or rng.random() < cycle.typed]
+        loss = BaseLoss(model, Sequences(shown), seed + number, cycle.also_typed)
         if path.exists():
             loss.skip(torch.load(path, weights_only=True)["step"])
-        schedule = Schedule(max(1, round(steps * share)), peak=peak, warmup=150 if cycle == 0 else 50, flat=0.4)
-        train(model, schedule, loss, path, f"base, cycle {cycle + 1}", weight_decay=0.05, betas=(0.9, 0.95))
+        steps_here = max(1, round(steps * cycle.share_of_steps))
+        schedule = Schedule(steps_here, peak=cycle.peak, warmup=150 if number == 0 else 50, flat=0.4)
+        train(model, schedule, loss, path, f"base, cycle {number + 1}", weight_decay=0.05, betas=(0.9, 0.95))
     return model

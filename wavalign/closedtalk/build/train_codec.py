@@ -22,7 +22,7 @@ ASSISTANT_ROWS, USER_ROWS = 7, 12
 USER_RECONSTRUCTION = 0.15
 CTC_WEIGHT = 1.0
 EARLY_WEIGHT = 1.0
-#: The decoder that the tokens are learned with; stage ``decoder`` replaces it.
+#: The decoder that the tokens are learned with; ``train_voice`` replaces it.
 PRACTICE_DECODER = {"decoder_channels": 192, "decoder_blocks": 4}
 #: Share of the quantised digits moved by one step before decoding: the codes that a language model predicts are often
 #: neighbours of the right ones, and should sound like them.
@@ -33,6 +33,10 @@ def standardise(codec: FsqWorldCodec, assistant: list[Clip], users: list[Clip]) 
     mels = np.concatenate([clip.mel for clip in [*assistant[:500], *users[:500]]]).astype(np.float32)
     codec.mel_mean.copy_(torch.as_tensor(mels.mean(0)))
     codec.mel_std.copy_(torch.as_tensor(mels.std(0)))
+    standardise_world(codec, assistant)
+
+
+def standardise_world(codec: FsqWorldCodec, assistant: list[Clip]) -> None:
     features = np.concatenate([clip.world for clip in assistant])
     codec.world_mean.copy_(torch.as_tensor(features.mean(0)))
     codec.world_std.copy_(torch.as_tensor(features.std(0) + 1e-3))
@@ -47,8 +51,20 @@ def whole_tokens(frames: np.ndarray) -> torch.Tensor:
     return torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])]) if missing else tensor
 
 
-class EarlyLetters(nn.Module):
-    """A CTC head on the encoder before quantisation, for training only.
+def letters_loss(logits: torch.Tensor, mask: torch.Tensor, texts: list[str]) -> torch.Tensor:
+    """CTC of ``logits`` (B, 2T, 28) over the tokens in ``mask`` (B, T) against each row's text."""
+    targets = [letter_classes(text) for text in texts]
+    return functional.ctc_loss(
+        logits.float().log_softmax(-1).transpose(0, 1),
+        torch.tensor(list(itertools.chain.from_iterable(targets))),
+        (mask.sum(1) * CTC_PER_TOKEN).long(),
+        torch.tensor([len(target) for target in targets]),
+        zero_infinity=True,
+    )
+
+
+class Scaffold(nn.Module):
+    """A codec with what only its training needs: a CTC head before quantisation, and a log-mel head on the decoder.
 
     Letters are learned several times faster where no gradient has to pass through rounding.
     """
@@ -56,16 +72,26 @@ class EarlyLetters(nn.Module):
     def __init__(self, codec: FsqWorldCodec) -> None:
         super().__init__()
         self.codec = codec
-        self.head = nn.Linear(codec.to_code.in_features, CTC_PER_TOKEN * CTC_CLASSES)
+        self.letters = nn.Linear(codec.to_code.in_features, CTC_PER_TOKEN * CTC_CLASSES)
+        self.mel = nn.Linear(codec.to_world.in_features, FRAMES_PER_TOKEN * MELS)
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+    def early_letters(self, hidden: torch.Tensor) -> torch.Tensor:
         b, t, _ = hidden.shape
-        return self.head(hidden).reshape(b, t * CTC_PER_TOKEN, CTC_CLASSES)
+        return self.letters(hidden).reshape(b, t * CTC_PER_TOKEN, CTC_CLASSES)
+
+    def decode(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vectors (B, T, levels) to standardised WORLD features (B, 4T, 33) and log-mel (B, 4T, 80)."""
+        b, t, _ = vectors.shape
+        h = self.codec.decoder(self.codec.from_code(vectors))
+        return (
+            self.codec.to_world(h).reshape(b, t * FRAMES_PER_TOKEN, -1),
+            self.mel(h).reshape(b, t * FRAMES_PER_TOKEN, -1),
+        )
 
 
 class CodecLoss:
-    def __init__(self, both: EarlyLetters, assistant: list[Clip], users: list[Clip], seed: int) -> None:
-        self.codec, self.early = both.codec, both
+    def __init__(self, scaffold: Scaffold, assistant: list[Clip], users: list[Clip], seed: int) -> None:
+        self.codec, self.scaffold = scaffold.codec, scaffold
         self.assistant, self.users, self.seed = assistant, users, seed
         rng = np.random.default_rng(seed)
         self.assistant_rows = bucketed([len(c.mel) for c in assistant], ASSISTANT_ROWS, rng)
@@ -83,7 +109,6 @@ class CodecLoss:
 
     def __call__(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
         rng = np.random.default_rng([self.seed, step])
-        codec = self.codec
         assistant = [self.assistant[i] for i in next(self.assistant_rows)]
         users = [self.users[i] for i in next(self.user_rows)]
         a_mel = [whole_tokens(clip.mel) for clip in assistant]
@@ -105,28 +130,18 @@ class CodecLoss:
         """Quantised vectors, the letters that can be read before quantising, and the mask."""
         padded = pad_rows([self.codec.stacked(mel) for mel in mels])
         hidden = self.codec.hidden(padded.values, padded.mask)
-        return self.codec.quantise(self.codec.to_code(hidden)), self.early(hidden), padded.mask
+        return self.codec.quantise(self.codec.to_code(hidden)), self.scaffold.early_letters(hidden), padded.mask
 
     def _jittered(self, vectors: torch.Tensor) -> torch.Tensor:
         step = 2 / (self.codec.levels - 1)
         moved = (torch.rand_like(vectors) < JITTER) * (torch.randint_like(vectors, 0, 2) * 2 - 1) * step
         return (vectors + moved).clamp(-1, 1)
 
-    def _letters(self, logits: torch.Tensor, mask: torch.Tensor, clips: list[Clip]) -> torch.Tensor:
-        logits = logits.float().log_softmax(-1).transpose(0, 1)
-        targets = [letter_classes(clip.text) for clip in clips]
-        return functional.ctc_loss(
-            logits,
-            torch.tensor(list(itertools.chain.from_iterable(targets))),
-            (mask.sum(1) * 2).long(),
-            torch.tensor([len(target) for target in targets]),
-            zero_infinity=True,
-        )
-
     def _assistant(self, mels: list[torch.Tensor], clips: list[Clip]) -> tuple[torch.Tensor, dict[str, float]]:
         codec = self.codec
         vectors, early, mask = self._encode(mels)
-        predicted, mel = codec.forward_decode(self._jittered(vectors))
+        texts = [clip.text for clip in clips]
+        predicted, mel = self.scaffold.decode(self._jittered(vectors))
         target = pad_rows([(whole_tokens(clip.world) - codec.world_mean) / codec.world_std for clip in clips])
         mel_target = pad_rows([(m - codec.mel_mean) / codec.mel_std for m in mels]).values
         frames = target.mask[..., None]
@@ -137,8 +152,8 @@ class CodecLoss:
         pitch = (error[..., world.LN_F0] * voiced).sum() / voiced.sum().clamp_min(1)
         voicing = (error[..., world.VOICED] ** 2).sum() / count
         mel_loss = ((mel.float() - mel_target).abs() * frames).sum() / count / MELS
-        letters = self._letters(codec.forward_letters(vectors, mask), mask, clips)
-        before = self._letters(early, mask, clips)
+        letters = letters_loss(codec.forward_letters(vectors, mask), mask, texts)
+        before = letters_loss(early, mask, texts)
         loss = envelope + pitch + voicing + 0.5 * mel_loss + 0.3 * CTC_WEIGHT * letters + 0.3 * EARLY_WEIGHT * before
         return loss, {
             "envelope": envelope.item(),
@@ -152,13 +167,14 @@ class CodecLoss:
     ) -> tuple[torch.Tensor, dict[str, float]]:
         codec = self.codec
         vectors, early, mask = self._encode(mels)
-        letters = self._letters(codec.forward_letters(vectors, mask), mask, clips)
-        before = self._letters(early, mask, clips)
+        texts = [clip.text for clip in clips]
+        letters = letters_loss(codec.forward_letters(vectors, mask), mask, texts)
+        before = letters_loss(early, mask, texts)
         known = [row for row, target in enumerate(clean) if target is not None]
         loss = CTC_WEIGHT * letters + EARLY_WEIGHT * before
         parts = {"ctc_user": letters.item(), "early_user": before.item()}
         if known:
-            predicted, mel = codec.forward_decode(vectors[known])
+            predicted, mel = self.scaffold.decode(vectors[known])
             mel_target = pad_rows([(clean[row] - codec.mel_mean) / codec.mel_std for row in known])
             pitch_target = pad_rows([whole_tokens(clips[row].pitch) for row in known])
             length = min(mel.shape[1], mel_target.values.shape[1])
@@ -183,10 +199,10 @@ def train_codec(clips: Path, checkpoint: Path, steps: int, seed: int) -> FsqWorl
     assistant = list(read_all(clips, "assistant-*.npz"))
     users = [*read_all(clips, "detailed-*.npz"), *read_all(clips, "balanced-*.npz"), *read_all(clips, "other-*.npz")]
     codec = FsqWorldCodec(**PRACTICE_DECODER).to(device())
-    both = EarlyLetters(codec).to(device())
+    scaffold = Scaffold(codec).to(device())
     standardise(codec, assistant, users)
-    loss = CodecLoss(both, assistant, users, seed)
+    loss = CodecLoss(scaffold, assistant, users, seed)
     if checkpoint.exists():
         loss.skip(torch.load(checkpoint, weights_only=True)["step"])
-    train(both, Schedule(steps, peak=2e-3, warmup=200, flat=0.25), loss, checkpoint, "codec")
+    train(scaffold, Schedule(steps, peak=2e-3, warmup=200, flat=0.25), loss, checkpoint, "codec")
     return codec
