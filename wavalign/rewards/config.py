@@ -40,6 +40,14 @@ class JudgeConfig(BaseModel):
         return url.rstrip("/")
 
 
+class PreferenceConfig(BaseModel):
+    """A reward model that python -m wavalign.rewards.train_preference made from votes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: Path = Field(description="its folder, or its name among the reward-models of the home folder")
+
+
 class RewardConfig(BaseModel):
     """The reward of a reply is the weighted mean of these parts, each from 1 to 5."""
 
@@ -50,6 +58,7 @@ class RewardConfig(BaseModel):
         description="reward -> weight; a part of weight 0 is measured and logged but does not count",
     )
     judge: JudgeConfig | None = Field(None, description="needed when a judge has a weight")
+    preference: PreferenceConfig | None = Field(None, description="needed when preference has a weight")
     letter_share: float = Field(
         0.5,
         ge=0,
@@ -74,4 +83,6 @@ class RewardConfig(BaseModel):
             raise ValueError("rewards.weights needs at least one reward with a weight above 0.")
         if self.judge is None and any(name in JUDGES for name in self.weights):
             raise ValueError("rewards.judge is missing: a judge needs its url and model.")
+        if self.preference is None and "preference" in self.weights:
+            raise ValueError("rewards.preference is missing: it needs the path of a reward model trained on votes.")
         return self

@@ -14,6 +14,7 @@ from wavalign.rewards.protocol import Reward, RewardError
 if TYPE_CHECKING:
     from wavalign.closedtalk.delivery import DeliveryReferences
     from wavalign.metrics.recogniser import Recogniser
+    from wavalign.models.interleaved import Base
     from wavalign.rewards.config import RewardConfig
 
 REWARDS: dict[str, str] = {
@@ -22,6 +23,7 @@ REWARDS: dict[str, str] = {
     "delivery": "wavalign.rewards.delivery:DeliveryReward",
     "intelligibility": "wavalign.rewards.intelligibility:Intelligibility",
     "format": "wavalign.rewards.format:Format",
+    "preference": "wavalign.rewards.preference:PreferenceReward",
     "judge": "wavalign.rewards.judge:holistic",
     "judge_semantic": "wavalign.rewards.judge:semantic",
     "judge_acoustic": "wavalign.rewards.judge:acoustic",
@@ -36,11 +38,14 @@ REFERENCES_FILE = "closedtalk-references.json"
 class RewardContext:
     """What rewards measure with, loaded from ``assets`` when the first of them asks.
 
-    ``stop`` is for another thread to set when a run must end: rewards that wait for somebody give up.
+    ``home`` holds further checkpoints and reward models. ``stop`` is for another thread to set when a run must end:
+    rewards that wait for somebody give up. ``base`` is the run's own base, where it stays as it is below an adapter.
     """
 
     assets: Path
     stop: threading.Event = field(default_factory=threading.Event)
+    home: Path | None = None
+    base: Base | None = None
 
     @cached_property
     def recogniser(self) -> Recogniser:

@@ -1,0 +1,177 @@
+"""The numbers behind a reward model from votes: Davidson's fit, raters' habits, held-out accuracy, the 1-5 scale."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from wavalign.rewards.preference_fit import BOTH_BAD, LEFT, RIGHT, TIE, Prior, fit
+from wavalign.rewards.preference_held_out import accuracy, best_width, foretell
+from wavalign.rewards.preference_model import Calibration, Scaling
+
+WIDE = Prior(weight=1e3, side=1e-3, ties=1e3, own_side=1e-3, own_ties=1e-3)
+"""As good as no prior, and no liking for a side."""
+
+
+def test_davidson_by_hand() -> None:
+    """8 left, 2 right, 4 ties at a difference of 1.
+
+    P(left)/P(right) = e^d, so d = log(8/2); P(tie)/sqrt(P(left) P(right)) = nu, so nu = 4/sqrt(8 * 2) = 1.
+    """
+    outcome = np.array([LEFT] * 8 + [RIGHT] * 2 + [TIE] * 4)
+    found = fit(np.ones((14, 1)), outcome, np.zeros(14, int), WIDE)
+    assert found.weights[0] == pytest.approx(math.log(4), abs=1e-3)
+    assert found.ties == pytest.approx(0, abs=1e-3)
+    # The mean log likelihood of those shares: 8/14 log 8/14 + 2/14 log 2/14 + 4/14 log 4/14.
+    shares = np.array([8, 2, 4]) / 14
+    assert found.log_likelihood(np.ones((14, 1)), outcome) == pytest.approx((shares * np.log(shares)).sum(), abs=1e-4)
+
+
+def test_bradley_terry_without_ties_by_hand() -> None:
+    """3 of 4 for the better one: w = log 3. A difference of 2 doubles it. The sides swapped change nothing."""
+    outcome = np.array([LEFT, LEFT, RIGHT, RIGHT])  # the third vote has its sides swapped
+    differences = np.array([[1.0], [1.0], [-1.0], [1.0]])
+    found = fit(differences, outcome, np.zeros(4, int), WIDE)
+    assert found.gaps(np.array([[2.0]]))[0] == pytest.approx(2 * math.log(3), abs=1e-3)
+
+
+def test_a_raters_liking_for_a_side_is_not_the_replies() -> None:
+    """Rater 0 always says left, whatever is heard; rater 1 prefers what is better."""
+    rng = np.random.default_rng(0)
+    better = rng.choice([-1.0, 1.0], 400)
+    better[:200] = np.where(rng.random(200) < 0.8, 1.0, -1.0)  # rater 0 happened to get the better reply on the left
+    outcome = np.where(better > 0, LEFT, RIGHT)
+    outcome[:200] = LEFT
+    noisy = rng.random(400) < 0.25
+    noisy[:200] = False
+    outcome[noisy] = RIGHT - outcome[noisy]
+    rater = np.repeat([0, 1], 200)
+    prior = Prior(weight=3.0, own_side=5.0)
+    with_own = fit(better[:, None], outcome, rater, prior)
+    assert with_own.own_side[0] > 2
+    assert abs(with_own.own_side[1]) < 1.5
+    assert with_own.weights[0] == pytest.approx(math.log(3), abs=0.4)
+    # Without habits of their own, both raters are taken at their word.
+    without = fit(better[:, None], outcome, np.zeros(400, int), prior)
+    assert abs(without.weights[0] - math.log(3)) > abs(with_own.weights[0] - math.log(3))
+
+
+def test_a_fit_needs_votes_for_a_side_or_ties() -> None:
+    with pytest.raises(ValueError, match="needs votes"):
+        fit(np.ones((1, 1)), np.array([BOTH_BAD]), np.zeros(1, int))
+    with pytest.raises(ValueError, match="numbers"):
+        fit(np.array([[np.nan]]), np.array([LEFT]), np.zeros(1, int))
+
+
+def planted(votes: int = 240, features: int = 30, strength: float = 2.0, raters: int = 12, seed: int = 1) -> dict:
+    """Replies with random features; raters prefer more of the first one, by ``strength`` logits, with habits."""
+    rng = np.random.default_rng(seed)
+    left, right = rng.normal(size=(2, votes, features))
+    rater = rng.integers(0, raters, votes)
+    d = strength * (left[:, 0] - right[:, 0]) + rng.normal(0, 0.5, raters)[rater]
+    chances = np.stack([np.exp(d / 2), np.exp(-d / 2), np.full(votes, 0.5)], axis=1)
+    chances /= chances.sum(1, keepdims=True)
+    outcome = (rng.random(votes)[:, None] > chances.cumsum(1)).sum(1)
+    prompt = rng.integers(0, votes // 2, votes)
+    return {"left": left, "right": right, "outcome": outcome, "prompt": prompt, "rater": rater}
+
+
+def test_a_planted_criterion_is_found_on_pairs_that_were_held_out() -> None:
+    votes = planted()
+    found = foretell(**votes)
+    judged = accuracy(found.gaps, votes["outcome"], votes["prompt"], votes["rater"])
+    assert judged.value > 0.7
+    assert judged.low > 0.6
+    truth = votes["left"][:, 0] - votes["right"][:, 0]
+    assert np.corrcoef(found.gaps, truth)[0, 1] > 0.8
+    width = best_width(votes["left"] - votes["right"], votes["outcome"], votes["prompt"], votes["rater"])
+    whole = fit(votes["left"] - votes["right"], votes["outcome"], votes["rater"], Prior(weight=width))
+    assert np.abs(whole.weights).argmax() == 0
+    assert abs(whole.weights[0]) > 4 * np.abs(whole.weights[1:]).mean()
+
+
+def test_without_a_criterion_held_out_accuracy_is_not_above_chance() -> None:
+    votes = planted(150, strength=0.0, seed=2)
+    judged = accuracy(foretell(**votes).gaps, votes["outcome"], votes["prompt"], votes["rater"])
+    assert judged.low < 0.5
+
+
+def test_a_vote_is_foretold_without_its_prompt_and_its_rater() -> None:
+    """Each prompt has an answer of its own that no feature but the prompt's own mark tells: nothing can be known."""
+    rng = np.random.default_rng(5)
+    prompts, each = 24, 5
+    prompt = np.repeat(np.arange(prompts), each)
+    rater = rng.permutation(np.arange(prompts * each) % 8)
+    left, right = np.eye(prompts)[prompt], np.zeros((prompts * each, prompts))
+    outcome = np.repeat(rng.integers(0, 2, prompts), each)
+    judged = accuracy(foretell(left, right, outcome, prompt, rater).gaps, outcome, prompt, rater)
+    assert judged.value == pytest.approx(0.5, abs=0.05)
+
+
+def test_held_out_accuracy_by_hand() -> None:
+    """One vote a prompt and a rater: Wilson with Student's t of 3 degrees of freedom, 3 of 4 right.
+
+    The few-clusters correction 4/3 makes 3 effective pairs of 4: t = 3.1824, t^2 / 3 = 3.3760; centre
+    (0.75 + 1.6880) / 4.3760 = 0.5571, half width sqrt(3.3760 (0.1875 + 0.8440)) / 4.3760 = 0.4264.
+    """
+    apart = np.arange(4)
+    found = accuracy(np.array([1.0, 2.0, -1.0, 1.0]), np.array([LEFT, LEFT, RIGHT, RIGHT]), apart, apart)
+    assert found.value == 0.75
+    assert (found.low, found.high) == (pytest.approx(0.1307, abs=1e-3), pytest.approx(0.9836, abs=1e-3))
+
+
+def test_votes_of_one_prompt_are_not_many_votes() -> None:
+    outcome, guess = np.zeros(40, int), np.where(np.arange(40) < 30, 1.0, -1.0)
+    rater = np.arange(40)
+    apart = accuracy(guess, outcome, np.arange(40), rater)
+    together = accuracy(guess, outcome, np.arange(40) // 10, rater)
+    assert apart.value == together.value == 0.75
+    assert apart.low > 0.5 > together.low
+
+
+def test_ties_and_both_bad_are_not_foretold_and_an_even_guess_counts_half() -> None:
+    outcome = np.array([LEFT, RIGHT, TIE, BOTH_BAD])
+    found = accuracy(np.array([1.0, 0.0, 1.0, 1.0]), outcome, np.arange(4), np.arange(4))
+    assert found.pairs == 2
+    assert found.value == 0.75
+    assert accuracy(np.ones(1), np.array([TIE]), np.zeros(1), np.zeros(1)) is None
+
+
+def test_all_right_is_not_certainty() -> None:
+    found = accuracy(np.ones(6), np.zeros(6, int), np.arange(6), np.arange(6) % 2)
+    assert found.value == 1
+    assert found.low < 0.5
+
+
+def test_the_scale_by_hand() -> None:
+    """Scores -1 and 1: mean 0, deviation 1. Phi(0) = 1/2, Phi(1) = 0.8413, so 3 and 1 + 4 * 0.8413."""
+    scale = Calibration.of(np.array([-1.0, 1.0]), np.array([1.0, -1.0]), np.array([RIGHT, LEFT]))
+    assert scale(np.array([0.0, 1.0, -1.0])) == pytest.approx([3.0, 4.3654, 1.6346], abs=1e-4)
+    assert scale(np.array([-50.0, 50.0])) == pytest.approx([1.0, 5.0])
+
+
+def test_votes_of_both_bad_tell_where_acceptable_begins() -> None:
+    rng = np.random.default_rng(6)
+    left, right = rng.normal(0, 3, (2, 2000))
+    threshold = 1.0
+    fine = [rng.random(2000) < 1 / (1 + np.exp(threshold - side)) for side in (left, right)]
+    outcome = np.where(fine[0] | fine[1], LEFT, BOTH_BAD)
+    scale = Calibration.of(left, right, outcome)
+    assert scale.centre == pytest.approx(threshold, abs=0.25)
+    assert "both bad" in scale.told_by
+    assert scale(np.array([scale.centre]))[0] == 3
+
+
+def test_features_are_scaled_by_block_and_held_within_what_was_voted_on() -> None:
+    left = np.array([[2.0, 0.0, 100.0], [0.0, 0.0, np.nan]])
+    right = np.array([[0.0, 2.0, 300.0], [0.0, 0.0, 200.0]])
+    scaling = Scaling.of(left, right, {"text": 2, "measures": 1})
+    apart = scaling(left) - scaling(right)
+    assert np.square(apart[:, :2]).sum(1).mean() == pytest.approx(1)
+    assert np.square(apart[:, 2]).mean() == pytest.approx(1)
+    assert scaling(np.array([[np.nan, np.nan, np.nan]])) == pytest.approx(0)  # unknown is the mean
+    assert scaling(np.array([[1e9, -1e9, 1e9]])) == pytest.approx(
+        np.array([[scaling.high[0], scaling.low[1], scaling.high[2]]])
+    )
