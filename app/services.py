@@ -17,6 +17,7 @@ from app.settings import Settings
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import: the page is up before they are
     from app.answering import Answering
+    from app.jobs.jobs import Jobs
     from app.raters import Raters
     from app.voting import Voting
     from wavalign.models.protocol import Sampling, SpokenDialogueModel
@@ -36,6 +37,8 @@ class Services:
         self._loading = threading.Lock()
         self._opening = threading.Lock()
         self._voting: Voting | None = None
+        self._opening_jobs = threading.Lock()
+        self._jobs: Jobs | None = None
         self._models: dict[tuple[str, ...], SpokenDialogueModel] = {}
 
     @cached_property
@@ -72,6 +75,22 @@ class Services:
                 self._voting = Voting(Staging(store, LoadedSpeakers(self)))
                 self._voting.sweep()
         return self._voting
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """Training jobs, their database opened on first use; ``watch`` looks after them.
+
+        Raises:
+            StoreError: one sentence, when the database cannot be used.
+        """
+        from app.jobs.jobs import Jobs
+        from app.store import open_store
+
+        with self._opening_jobs:
+            if self._jobs is None:
+                store = open_store(self.settings.home, self.settings.database)
+                self._jobs = Jobs(store, self.settings.home, self.settings.assets)
+        return self._jobs
 
     def names(self) -> tuple[str, ...]:
         """Checkpoints to choose from, the default first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.pages import arena, leaderboard, preferences, talk
+from app.pages import arena, leaderboard, preferences, talk, train
 from app.services import Services
 
 
@@ -23,4 +23,5 @@ PAGES = (
     Page("Arena", "arena", arena.build),
     Page("Leaderboard", "leaderboard", leaderboard.build),
     Page("Preferences", "preferences", preferences.build),
+    Page("Train", "train", train.build),
 )

@@ -1,0 +1,214 @@
+"""What the Train page's script asks of the server: one message in, one answer out, plain JSON."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.components import config_form, training_plots
+from app.jobs import listening
+from app.jobs.job import AT_ONCE, GENTLY, Job, JobError
+from app.jobs.jobs import Jobs
+from app.jobs.launchers import launcher
+from app.jobs.promote import Promotions
+from app.jobs.summary import RunBook, summary
+from app.pages.train_form import DEMO_MINUTES, TrainForm
+from app.services import Services
+from app.store import StoreError
+
+Json = dict[str, Any]
+MOST_RUNS = 200
+MOST_SHOWN = 10
+LOG_SIZE = 20_000
+OWNERS_ONLY = "Training here is for the Space's owners: sign in as one of them, or duplicate the Space."
+
+
+@dataclass
+class TrainDesk:
+    """``answer`` takes {"do": ..., ...} and gives plain JSON; what went wrong is {"error": sentence}."""
+
+    services: Services
+    book: RunBook = field(default_factory=RunBook)
+
+    def __post_init__(self) -> None:
+        self.form = TrainForm(self.services)
+        self._promotions: Promotions | None = None
+        self._opening = threading.Lock()
+
+    @property
+    def jobs(self) -> Jobs:
+        return self.services.jobs
+
+    @property
+    def promotions(self) -> Promotions:
+        with self._opening:
+            if self._promotions is None:
+                home, assets = self.services.settings.home, self.services.settings.assets
+                self._promotions = Promotions(self.jobs.queue, home, assets)
+        return self._promotions
+
+    def answer(self, message: Any, user: str | None = None) -> Json:
+        acts: dict[str, Callable[[Mapping[str, Any]], Json]] = {
+            "hello": self._hello,
+            "fill": self.form.filled,
+            "check": self.form.checked,
+            "start": self._start,
+            "demo": self._demo,
+            "watch": self._watch,
+            "stop": self._stop,
+            "resume": self._resume,
+            "clone": self._clone,
+            "contents": self._contents,
+            "delete": self._delete,
+            "prefer": self._prefer,
+            "note": self._note,
+            "log": self._log,
+            "listen": self._listen,
+            "sound": self._sound,
+            "compare": self._compare,
+            "download": self._download,
+            "promote": self._promote,
+        }
+        try:
+            if not may_train(user):
+                return {"error": OWNERS_ONLY, "closed": True}
+            if not isinstance(message, dict) or message.get("do") not in acts:
+                raise JobError("That is not a message this page sends.")
+            return acts[message["do"]](message)
+        except (JobError, StoreError) as error:
+            return {"error": str(error)}
+        except Exception as error:  # the outermost boundary: a sentence goes out, the traceback is logged
+            traceback.print_exception(error, file=sys.stderr)
+            return {"error": "Something went wrong here, and was logged. Try again."}
+
+    def _hello(self, message: Mapping[str, Any]) -> Json:
+        return {"form": self.form.described(), "panels": training_plots.panels(), "most": MOST_SHOWN}
+
+    def _start(self, message: Mapping[str, Any]) -> Json:
+        config, problems, rest = self.form.wanted(message)
+        if config is None:
+            return {"problems": problems}
+        return {"job": self.jobs.start(config, **rest).id}
+
+    def _demo(self, message: Mapping[str, Any]) -> Json:
+        return {"job": self.jobs.start(self.form.demo(), minutes=DEMO_MINUTES).id}
+
+    def _watch(self, message: Mapping[str, Any]) -> Json:
+        """All lines, and of the ``shown`` runs ({id, colour, version}) the curves of those that have grown."""
+        jobs = self.jobs.queue.jobs()[:MOST_RUNS]
+        places = self.jobs.places()
+        lines, curves = [], {}
+        wanted = message.get("shown") if isinstance(message.get("shown"), list) else []
+        shown = {each["id"]: each for each in wanted[:MOST_SHOWN] if isinstance(each, dict) and "id" in each}
+        memory = min(0.99, max(0.0, float(message.get("memory") or 0.0)))
+        points = max(120, training_plots.POINTS // max(1, len(shown) // 2))
+        for job in jobs:
+            run = self.book.run(job.folder)
+            line = summary(job, run, places.get(job.id))
+            if promotion := (self._promotions.of(job.id) if self._promotions else None):
+                line["promotion"] = {"state": promotion.state, "words": promotion.words, "name": promotion.name}
+            lines.append(line)
+            if job.id in shown and shown[job.id].get("version") != run.series.version:
+                colour = str(shown[job.id].get("colour") or training_plots.COLOURS[0])
+                curves[job.id] = {
+                    "version": run.series.version,
+                    "traces": training_plots.traces(run.series, job.name, colour, memory, points),
+                }
+        return {"runs": lines, "curves": curves}
+
+    def _stop(self, message: Mapping[str, Any]) -> Json:
+        return {"said": self.jobs.stop(self._job(message).id, AT_ONCE if message.get("at_once") else GENTLY)}
+
+    def _resume(self, message: Mapping[str, Any]) -> Json:
+        return {"job": self.jobs.resume(self._job(message).id).id}
+
+    def _clone(self, message: Mapping[str, Any]) -> Json:
+        job = self._job(message)
+        config = self.book.run(job.folder).config
+        if config is None:
+            raise JobError(f"The config of {job.name} cannot be read.")
+        return self.form.shown(config.model_dump(mode="json")) | {"minutes": job.minutes, "name": job.name}
+
+    def _contents(self, message: Mapping[str, Any]) -> Json:
+        job = self._job(message)
+        return {"name": job.name, "words": self.jobs.contents(job.id).words()}
+
+    def _delete(self, message: Mapping[str, Any]) -> Json:
+        job = self._job(message)
+        self.jobs.delete(job.id)
+        self.book.forget(job.folder)
+        return {"said": f"{job.name} is deleted."}
+
+    def _prefer(self, message: Mapping[str, Any]) -> Json:
+        job = self._job(message)
+        self.jobs.prefer(job.id, job.priority + (1 if message.get("more") else -1))
+        return {}
+
+    def _note(self, message: Mapping[str, Any]) -> Json:
+        self.jobs.note(self._job(message).id, str(message.get("text") or ""))
+        return {}
+
+    def _log(self, message: Mapping[str, Any]) -> Json:
+        job = self._job(message)
+        return {"text": launcher(job.launcher).logs(job, LOG_SIZE) if job.attempt else ""}
+
+    def _listen(self, message: Mapping[str, Any]) -> Json:
+        return listening.grid(self._job(message).folder)
+
+    def _sound(self, message: Mapping[str, Any]) -> Json:
+        try:
+            step = int(message.get("step", -1))
+        except (TypeError, ValueError):
+            raise JobError("That is not a step.") from None
+        data = listening.recording(self._job(message).folder, step, str(message.get("file")))
+        return {"wav": base64.b64encode(data).decode("ascii")}
+
+    def _compare(self, message: Mapping[str, Any]) -> Json:
+        one, other = (self._job({"job": message.get(side)}) for side in ("one", "other"))
+        configs = [self.book.run(job.folder).config for job in (one, other)]
+        if None in configs:
+            raise JobError("The config of one of them cannot be read.")
+        rows = [list(row) for row in config_form.differences(*configs) if row[0] != "name"]
+        return {"names": [one.name, other.name], "rows": rows}
+
+    def _download(self, message: Mapping[str, Any]) -> Json:
+        """The run as a zip: everything but the checkpoints' optimiser states, which only resuming needs."""
+        job = self._job(message)
+        path = self.services.recordings.place(f"{job.name}.zip")
+        try:
+            skipped = shutil.ignore_patterns("optimiser.pt", ".tmp-*")
+            copy = path.with_suffix("")
+            shutil.copytree(job.folder, copy, ignore=skipped)
+            shutil.make_archive(str(copy), "zip", copy)
+            shutil.rmtree(copy)
+        except BaseException:
+            shutil.rmtree(path.parent, ignore_errors=True)
+            raise
+        return {"path": str(path), "name": path.name, "megabytes": round(path.stat().st_size / 1e6, 1)}
+
+    def _promote(self, message: Mapping[str, Any]) -> Json:
+        job = self._job(message)
+        self.promotions.begin(job, str(message.get("name") or "").strip())
+        return {"said": "Measuring it first; this takes a moment."}
+
+    def _job(self, message: Mapping[str, Any]) -> Job:
+        id = message.get("job")
+        if not isinstance(id, str):
+            raise JobError("Which run?")
+        return self.jobs.queue.get(id)
+
+
+def may_train(user: str | None) -> bool:
+    """On a Space only its owners; elsewhere whoever can reach the page."""
+    if not os.environ.get("SPACE_ID"):
+        return True
+    owners = {os.environ.get("SPACE_AUTHOR_NAME", "")}
+    owners |= {name.strip() for name in os.environ.get("WAVALIGN_OWNERS", "").split(",")}
+    return bool(user) and user in owners - {""}
