@@ -112,14 +112,26 @@ PANELS: tuple[Panel, ...] = (
     Panel(
         "voice",
         "Held-out: voice",
-        "semitones, letters a second",
+        "semitones",
         (
-            Curve("eval/acoustic/f0_sd", "pitch spread (semitones)"),
-            Curve("eval/acoustic/rate", "rate (letters/s)"),
-            Curve("eval/acoustic/energy", "level (dB)", right=True),
+            Curve("eval/acoustic/f0_sd", "spread of pitch"),
+            Curve("eval/acoustic/rate", "articulation rate", right=True),
         ),
-        right="dB",
+        right="letters a second",
         hint="Neither higher nor lower is better: a change is what to listen for.",
+    ),
+    Panel(
+        "level",
+        "Held-out: level and length",
+        "dB",
+        (
+            Curve("eval/acoustic/energy", "level"),
+            Curve("eval/acoustic/energy_sd", "spread of level"),
+            Curve("eval/acoustic/seconds", "length", right=True),
+            Curve("eval/acoustic/pause_ratio", "share of pauses", right=True),
+        ),
+        right="seconds, share",
+        hint="Of spoken replies to the same prompts.",
     ),
     Panel(
         "guards",
@@ -153,6 +165,7 @@ def layout(panel: Panel) -> dict[str, Any]:
     """A panel without data; ``uirevision`` is constant, so a zoom stays while curves grow."""
     grid = "rgba(128,144,152,0.22)"
     axis = {"gridcolor": grid, "zeroline": False, "ticks": "", "linecolor": grid, "nticks": 6, "automargin": True}
+    axis |= {"tickmode": "auto", "exponentformat": "power"}
     made: dict[str, Any] = {
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
@@ -167,7 +180,7 @@ def layout(panel: Panel) -> dict[str, Any]:
     }
     if panel.right:
         made["yaxis2"] = {**axis, "title": {"text": panel.right, "standoff": 6}, "overlaying": "y", "side": "right"}
-        made["yaxis2"]["showgrid"] = False
+        made["yaxis2"] |= {"showgrid": False, "nticks": 5}
         made["margin"]["r"] = 50
     return made
 
@@ -197,7 +210,8 @@ def traces(
                 drawn.append(_trace(steps, values, "", {**style, "width": 1}, curve, points, opacity=0.25))
                 values = smoothed(values, memory)
             label = f"{name}: {curve.label}"
-            drawn.append(_trace(steps, values, label, style, curve, points, marked=few))
+            strength = max(0.5, 1 - 0.14 * place)  # the curve that comes first is the one to look at
+            drawn.append(_trace(steps, values, label, style, curve, points, marked=few, opacity=strength))
         if drawn:
             found[panel.id] = drawn
     return found

@@ -180,18 +180,22 @@ function extraField(name, label, hint, options) {
 
 function drawForm(described) {
   form.described = described;
-  const card = make("form", "train-card");
-  card.addEventListener("submit", (event) => { event.preventDefault(); startJob(); });
+  const card = make("details", "train-card");
+  card.open = true;
+  const body = make("form");
+  body.addEventListener("submit", (event) => { event.preventDefault(); startJob(); });
   const first = make("div", "train-first");
   const recipe = make("label", "train-field");
   const choose = make("select");
   choose.id = "train-recipe";
   for (const each of described.recipes) choose.append(new Option(each.name, each.name));
   const about = make("span", "train-hint");
-  const explainRecipe = () => say(about, described.recipes.find((each) => each.name === choose.value)?.about || "");
+  const explainRecipe = () => {
+    about.title = described.recipes.find((each) => each.name === choose.value)?.about || "";
+    say(about, about.title);
+  };
   choose.addEventListener("change", () => { explainRecipe(); chooseRecipe(choose.value); });
   recipe.append(make("span", "train-label", "recipe"), choose, about);
-  recipe.classList.add("train-wide");
   first.append(recipe);
   const titles = { "data.source": "data", "data.path": "data path", "rewards.weights": "reward", steps: "steps at most" };
   for (const path of ["name", "base", "data.source", "data.path", "steps"]) {
@@ -262,6 +266,7 @@ function drawForm(described) {
   const copy = button("Copy", "train-plain", async () => { await navigator.clipboard.writeText(command.textContent); say(copy, "Copied"); setTimeout(() => say(copy, "Copy"), 1500); });
   texts.append(area, row, make("p", "train-hint", "The same run from a shell:"), command, copy);
 
+  for (const hint of first.querySelectorAll(".train-hint")) hint.title = hint.textContent;
   const general = make("p", "train-general");
   general.hidden = true;
   general.setAttribute("role", "alert");
@@ -269,7 +274,10 @@ function drawForm(described) {
   const go = make("button", "train-primary", "Start");
   go.id = "train-start";
   foot.append(go, make("span", "train-parent"));
-  card.append(make("h2", "", "New job"), first, foot, general, advanced, texts);
+  const summary = make("summary");
+  summary.append(make("h2", "", "New job"));
+  body.append(first, foot, general, advanced, texts);
+  card.append(summary, body);
   formBox.replaceChildren(card);
   form.recipe = choose.value = described.recipe;
   explainRecipe();
@@ -292,6 +300,7 @@ async function startJob() {
     return tell("Nothing was started: look at the fields marked below.");
   }
   form.parent = null;
+  formBox.querySelector(".train-card").open = false;
   say(formBox.querySelector(".train-parent"), "");
   tell("Queued.", "good");
   choose(answer.job, true);
@@ -301,6 +310,7 @@ async function cloneRun(id) {
   const answer = await act("clone", { job: id });
   if (!answer) return;
   form.parent = id;
+  formBox.querySelector(".train-card").open = true;
   take(answer);
   extra.minutes.value = answer.minutes ?? "";
   say(formBox.querySelector(".train-parent"), `A clone of ${answer.name}: change what you like.`);

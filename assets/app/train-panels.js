@@ -44,7 +44,8 @@ function makePanels(panels, box) {
     grid.append(one);
     plots.set(panel.id, { box: one, plot, legend, panel, drawn: "" });
   }
-  box.append(tools, grid);
+  const none = make("p", "train-hint train-none");
+  box.append(tools, none, grid);
 }
 
 const DASHED = { solid: "", dash: "6 4", dot: "2 3", dashdot: "6 3 2 3", longdash: "10 4", longdashdot: "10 3 2 3" };
@@ -63,7 +64,11 @@ function legendOf(traces) {
 }
 
 async function drawPanels() {
-  if (!state.shown.size && !plots.size) return;
+  const none = detail.querySelector(".train-none");
+  none.hidden = [...state.shown.values()].some((run) => Object.keys(run.traces).length);
+  const run = lineOf(state.focus);
+  say(none, !state.shown.size ? "Tick a run above to draw it here." :
+    run && (ACTIVE.includes(run.state) || run.state === "queued") ? "Curves come with the first step." : "This run has no metrics.");
   let Plotly;
   try {
     Plotly = await withPlotly();

@@ -75,6 +75,7 @@ const STATES = { queued: "waits", starting: "loading", running: "running", stopp
 
 function showRows() {
   const list = runsBox.querySelector(".train-list");
+  root.classList.toggle("is-empty", state.runs.length === 0);
   runsBox.querySelector(".train-empty").hidden = state.runs.length > 0;
   runsBox.querySelector(".train-head").hidden = state.runs.length === 0;
   const seen = new Set(state.runs.map((run) => run.id));

@@ -16,7 +16,10 @@ async function tick() {
     if (notice.textContent.startsWith("The connection was lost")) tell();
     const first = !state.runs.length;
     state.runs = answer.runs;
-    if (first && state.runs.length) firstRun();
+    if (first && state.runs.length) {
+      firstRun();
+      formBox.querySelector(".train-card").open = false; // who comes back comes to watch
+    }
     showRows();
     takeCurves(answer.curves);
     showDetail();

@@ -1,0 +1,195 @@
+"""Reading metrics as they grow, thinning them, saying how long it takes, and what is alarming."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.components import training_plots
+from app.jobs.alarms import alarms
+from app.jobs.estimate import time_left
+from app.jobs.series import Series, smoothed, thinned
+
+
+def write(folder: Path, *rows: dict, end: str = "\n") -> None:
+    with (folder / "metrics.jsonl").open("a") as stream:
+        stream.write("\n".join(json.dumps({"attempt": 1, "time": float(row["step"]), **row}) for row in rows) + end)
+
+
+def made(folder: Path, **columns: list[float]) -> Series:
+    count = len(next(iter(columns.values())))
+    rows = [{"step": step + 1, **{name: column[step] for name, column in columns.items()}} for step in range(count)]
+    write(folder, *rows)
+    return Series(folder).read()
+
+
+def test_only_what_was_added_is_read_and_half_a_line_waits(tmp_path: Path) -> None:
+    series = Series(tmp_path)
+    assert series.read().steps == 0
+    write(tmp_path, {"step": 1, "reward": 2.0}, {"step": 2, "reward": 3.0})
+    write(tmp_path, {"step": 3, "reward": 4.0}, end="")
+    assert series.read().steps == 2
+    assert series.version == 1
+    assert series.read().version == 1
+    write(tmp_path, {"step": 4, "reward": 5.0})  # joins the half line: neither can be read
+    with (tmp_path / "metrics.jsonl").open("a") as stream:
+        stream.write(json.dumps({"step": 5, "reward": 6.0, "kl": 0.5}) + "\n")
+    assert [list(each) for each in series.read().get("reward")] == [[1, 2, 5], [2.0, 3.0, 6.0]]
+    assert [list(each) for each in series.get("kl")] == [[5], [0.5]]
+    assert series.latest("reward") == 6.0
+    assert series.latest("absent") is None
+
+
+def test_of_a_step_taken_again_the_last_attempt_counts(tmp_path: Path) -> None:
+    write(tmp_path, *({"step": step, "reward": float(step), "kl": 1.0} for step in (1, 2, 3)))
+    write(tmp_path, {"step": 2, "reward": 20.0}, {"step": 3, "reward": 30.0})
+    series = Series(tmp_path).read()
+    assert list(series.get("reward")[1]) == [1.0, 20.0, 30.0]
+    assert list(series.get("kl")[0]) == [1]
+
+
+def test_a_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+    write(tmp_path, *({"step": step, "reward": 1.0} for step in range(1, 9)))
+    series = Series(tmp_path).read()
+    (tmp_path / "metrics.jsonl").unlink()
+    write(tmp_path, {"step": 1, "reward": 5.0})
+    assert list(series.read().get("reward")[1]) == [5.0]
+
+
+def test_thinning_keeps_every_peak_and_both_ends() -> None:
+    values = np.zeros(10_000)
+    values[[1234, 7777]] = (9.0, -9.0)
+    values[[0, -1]] = (1.0, 2.0)
+    steps, kept = thinned(np.arange(10_000), values, 500)
+    assert len(kept) <= 500
+    assert {9.0, -9.0} <= set(kept)
+    assert (steps[0], kept[0], steps[-1], kept[-1]) == (0, 1.0, 9999, 2.0)
+    assert np.all(np.diff(steps) > 0)
+    assert values[steps].tolist() == kept.tolist()
+    assert thinned(np.arange(10), values[:10], 500)[1].tolist() == values[:10].tolist()
+
+
+@pytest.mark.parametrize("count", [501, 502, 503, 999, 1000, 1001, 2048])
+def test_thinning_fits_any_length(count: int) -> None:
+    values = np.random.default_rng(count).normal(size=count)
+    steps, kept = thinned(np.arange(count), values, 500)
+    assert len(kept) <= 500
+    assert {values.min(), values.max()} <= set(kept)
+    assert steps[-1] == count - 1
+
+
+def test_smoothing_by_hand() -> None:
+    assert smoothed(np.array([1.0, 3.0, 5.0]), 0.5).tolist() == [1.0, 2.0, 3.5]
+    assert smoothed(np.array([1.0, 3.0]), 0.0).tolist() == [1.0, 3.0]
+
+
+# Time left
+
+
+def test_nothing_is_said_before_three_steps(tmp_path: Path) -> None:
+    assert time_left(made(tmp_path, step_time=[1.0, 1.0]), 10) is None
+
+
+def test_time_left_is_a_range_around_the_mean_step_without_the_first(tmp_path: Path) -> None:
+    series = made(tmp_path, step_time=[60.0, 2.0, 2.0, 2.0])
+    span = time_left(series, 14)
+    # 10 steps of 2 s, plus and minus 5 %.
+    assert (span.low, span.high) == pytest.approx((19.0, 21.0))
+    assert span.words() == "19 s to 21 s left"
+
+
+def test_evaluations_to_come_are_counted_with_what_they_took(tmp_path: Path) -> None:
+    for step in range(1, 7):
+        evaluated = {"eval/semantic/score": 3.0} if step % 3 == 0 else {}
+        # Rows are 2 s apart, and 12 s where an evaluation of 10 s was in between.
+        write(tmp_path, {"step": step, "time": 2.0 * step + 10.0 * (step // 3), "step_time": 2.0, **evaluated})
+    span = time_left(Series(tmp_path).read(), 12, every=3)
+    assert (span.low, span.high) == pytest.approx((6 * 1.9 + 20, 6 * 2.1 + 20))
+
+
+def test_a_budget_of_minutes_may_end_it_sooner(tmp_path: Path) -> None:
+    series = made(tmp_path, step_time=[2.0] * 5)
+    span = time_left(series, 1000, minutes=1.0, trained_s=50.0)
+    assert (span.low, span.high) == pytest.approx((10.0, 10.0))
+    assert span.words() == "10 s left"
+
+
+# Alarms
+
+
+def kinds(series: Series) -> set[str]:
+    return {alarm.kind for alarm in alarms(series)}
+
+
+def test_a_reward_that_rises_while_held_out_speech_breaks_is_serious(tmp_path: Path) -> None:
+    rising = list(np.linspace(2.0, 4.0, 20))
+    write(tmp_path, {"step": 0, "eval/acoustic/wer": 0.05})
+    series = made(tmp_path, reward=rising)
+    assert kinds(series) == set()
+    write(tmp_path, {"step": 21, "reward": 4.0, "eval/acoustic/wer": 0.30})
+    (alarm,) = alarms(series.read())
+    assert alarm.serious
+    assert alarm.sentence == (
+        "The reward rose from 2.21 to 3.84 while the word error rate of held-out speech rose from 5% to 30%: "
+        "likely reward hacking."
+    )
+
+
+def test_a_fall_of_both_is_no_hacking(tmp_path: Path) -> None:
+    write(tmp_path, {"step": 0, "eval/acoustic/wer": 0.05})
+    series = made(tmp_path, reward=[3.0] * 20)
+    write(tmp_path, {"step": 21, "reward": 3.0, "eval/acoustic/wer": 0.5})
+    assert kinds(series.read()) == set()
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind"),
+    [
+        ({"reward": np.linspace(1, 4, 20), "kl/text": np.linspace(0, 2, 20)}, "hacking-kl-text"),
+        ({"frac_reward_zero_std": [0.9] * 20}, "flat"),
+        ({"rewards/judge/failed_frac": [0.5] * 5}, "failed-judge"),
+        ({"skipped_steps": [0.0, 1.0, 2.0]}, "skipped"),
+        ({"entropy/text": np.linspace(2.0, 0.1, 20)}, "entropy-text"),
+        ({"completions/clipped_ratio": [0.9] * 5}, "clipped"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_other_alarms(tmp_path: Path, columns: dict, kind: str) -> None:
+    assert kinds(made(tmp_path, **{name: list(map(float, column)) for name, column in columns.items()})) == {kind}
+
+
+# Plots
+
+
+def test_curves_are_in_their_panels_with_units(tmp_path: Path) -> None:
+    write(tmp_path, {"step": 0, "eval/acoustic/wer": 0.25, "guard/wer": 0.0})
+    write(
+        tmp_path,
+        {"step": 1, "reward": 2.0, "rewards/rule/mean": 2.0, "rewards/rule/failed_frac": 0.0, "mix/lambda": 0.4},
+    )
+    found = training_plots.traces(Series(tmp_path).read(), "mine", "#123456")
+    assert set(found) == {"reward", "mix", "acoustic", "guards"}
+    (wer,) = found["acoustic"]
+    assert (wer["x"], wer["y"], wer["name"]) == ([0], [25.0], "mine: word error rate")
+    assert [trace["legendgroup"] for trace in found["reward"]] == ["mean", "rule"]
+    assert found["guards"][1]["yaxis"] == "y2"
+    assert {trace["line"]["color"] for traces in found.values() for trace in traces} == {"#123456"}
+
+
+def test_panels_keep_a_zoom_and_name_their_units() -> None:
+    for panel in training_plots.panels():
+        assert panel["layout"]["uirevision"] == panel["id"]
+        assert panel["layout"]["yaxis"]["title"]["text"]
+
+
+def test_a_look_at_ten_long_runs_is_quick() -> None:
+    from app.bench_jobs import refresh
+
+    began = time.perf_counter()
+    found = refresh(runs=2, steps=2000, looks=3)
+    assert found["a refresh, one run has grown"] < 1000
+    assert time.perf_counter() - began < 60
