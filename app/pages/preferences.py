@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.pages import preference_model
 from app.pages.arena_desk import Desk
 from app.pages.preferences_desk import PreferencesDesk
 from app.services import Services
@@ -36,3 +37,4 @@ def build(services: Services) -> None:
         server_functions=[arena, preferences],
         elem_id="preferences",
     )
+    preference_model.build(services)

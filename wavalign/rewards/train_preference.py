@@ -2,7 +2,7 @@
 
     python -m app.export write votes/
     python -m wavalign.rewards.train_preference votes/ --out my-reward
-    python -m wavalign.train wavalign/recipes/wavalign.yaml rewards.weights.preference=1 \\
+    python -m wavalign.train wavalign/recipes/wavalign.yaml 'rewards.weights={preference: 1}' \\
         rewards.preference.path=my-reward
 
 It says how often the model foretells a preference that it never saw, by a rater and on a prompt that it never saw, and

@@ -1,0 +1,113 @@
+"""The part of the Preferences page that trains a reward model from the votes, with what it knows held out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import gradio as gr
+
+from app.reward_models import RewardModelError, RewardModels
+from app.services import Services
+
+_WHAT = (
+    "A reward model learns what raters prefer, from their votes, and can then be the reward of a training run. It is "
+    "tried on votes it never saw: other raters, other questions. Where it knows no more than chance it is no reward."
+)
+_COMMANDS = (
+    "```\npython -m app.export write votes/\npython -m wavalign.rewards.train_preference votes/ --out my-reward\n```"
+)
+_PEOPLE, _PROGRAMS = "people", "simulated raters"
+_SOURCES = {_PEOPLE: "human", _PROGRAMS: "simulated"}
+
+
+def build(services: Services) -> None:
+    """Draws the section into the Blocks that is open. On a Space, where anybody may come, it only says how."""
+
+    @cache
+    def models() -> RewardModels:
+        voting = services.voting
+        return RewardModels(voting.store, services.settings.home, services.settings.assets, voting.rules)
+
+    with gr.Accordion("Train a reward model from these votes", open=False, elem_id="reward-model"):
+        gr.Markdown(_WHAT)
+        if os.environ.get("SPACE_ID"):
+            gr.Markdown(f"On a machine of your own:\n\n{_COMMANDS}")
+            return
+        with gr.Row():
+            source = gr.Dropdown([_PEOPLE, _PROGRAMS], value=_PEOPLE, label="Votes of")
+            base = gr.Dropdown(_bases(services), label="Read by", info="the base whose hidden states it sees")
+            name = gr.Textbox("my-raters", label="Name", max_length=64)
+        with gr.Row():
+            start = gr.Button("Train", variant="primary")
+            stop = gr.Button("Stop", interactive=False)
+        news = gr.Markdown(elem_id="reward-model-news")
+
+        def train(name: str, source: str, base: str) -> Iterator[tuple[Any, Any, Any]]:
+            yield "Reading the votes ...", gr.update(interactive=False), gr.update(interactive=True)
+            steps = models().train(name, _SOURCES.get(source, "human"), base)
+            try:
+                while True:
+                    step = next(steps)
+                    yield f"{step.what}: {100 * step.share:.0f} %", gr.skip(), gr.skip()
+            except StopIteration as end:
+                said = card(name, end.value)
+            except RewardModelError as error:
+                said = str(error)
+            finally:
+                steps.close()
+            yield said, gr.update(interactive=True), gr.update(interactive=False)
+
+        event = start.click(
+            train,
+            [name, source, base],
+            [news, start, stop],
+            concurrency_limit=1,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        stop.click(
+            lambda: ("Stopped.", gr.update(interactive=True), gr.update(interactive=False)),
+            outputs=[news, start, stop],
+            cancels=event,
+            api_visibility="private",
+        )
+
+
+def card(name: str, model: Any) -> str:
+    """What a person should know of a model, as Markdown: its figures beside the trivial ones, and how to use it."""
+    from wavalign.rewards.train_preference import refusal, told_share
+
+    votes, held = model.facts["votes"], model.facts["held_out"]
+    lines = [
+        f"**{name}**: {votes['used']} votes of {votes['raters']} {_kind(model)} on {votes['prompts']} questions.",
+        "",
+        f"| Foretells held-out preferences | of {held['accuracy']['pairs']} |",
+        "| --- | --- |",
+        f"| this reward model | **{told_share(held['accuracy'])}** |",
+    ]
+    lines += [f"| the {rule} | {told_share(figures)} |" for rule, figures in held["baselines"].items()]
+    if model.above_chance:
+        use = f"'rewards.weights={{preference: 1}}' rewards.preference.path={name}"
+        lines += ["", f"To train with it: `python -m wavalign.train wavalign/recipes/wavalign.yaml {use}`"]
+    else:
+        lines += ["", refusal(model)]
+    return "\n".join(lines)
+
+
+def _kind(model: Any) -> str:
+    return "raters" if model.facts["source"] == "human" else "simulated raters"
+
+
+def _bases(services: Services) -> list[str]:
+    from wavalign.models.protocol import CheckpointError
+
+    found: list[str] = []
+    for name in services.names():
+        try:
+            found.append(services.registry.checkpoint(name).base_name)
+        except CheckpointError:
+            continue  # the Talk page says what is wrong with it
+    return list(dict.fromkeys(found))

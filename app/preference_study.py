@@ -1,0 +1,373 @@
+"""From votes to a better model, end to end: ``python -m app.preference_study --seeds 0 1 --write``. Slow.
+
+Simulated raters, labelled so wherever they show, have a criterion that nothing else is told of: they want the right
+answer. They vote on battles between two checkpoints through the arena's own store and rules; the votes are exported; a
+reward model is trained on the export; a WavAlign run is trained with that reward alone. Then the criterion itself is
+measured on held-out prompts, which nobody voted on: of the base, of the run, and of a run that is the same but for the
+reward, the demonstrations alone.
+
+Every stage is kept in ``--work``, so that the command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from app.settings import Settings
+from evaluation.intervals import Estimate, bootstrap_mean
+
+BASE, OTHER = "closedtalk-base", "closedtalk-sft"
+TUNED, ANCHORED = "study-preference", "study-demonstrations"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "preference-study.md"
+CRITERION = "right"
+RIGHT = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One seed's study. ``noise`` and ``left_bias`` are the raters', in units of the criterion."""
+
+    seed: int
+    votes: int = 300
+    raters: int = 12
+    noise: float = 0.25
+    left_bias: float = 0.2
+    steps: int = 60
+    batch: int = 8
+    group: int = 8
+    samples: int = 4
+    """Replies to each held-out prompt."""
+
+
+def study(plan: Plan, work: Path, assets: Path) -> dict[str, Any]:
+    """All stages of one seed, those that are done left out; its figures as plain JSON."""
+    done = work / "figures.json"
+    if done.exists():
+        return json.loads(done.read_text(encoding="utf-8"))
+    work.mkdir(parents=True, exist_ok=True)
+    seconds: dict[str, float] = {}
+
+    def timed(what: str, act: Any, *arguments: Any) -> Any:
+        print(f"seed {plan.seed}: {what}", flush=True)
+        began = time.process_time()
+        result = act(*arguments)
+        seconds[what] = round(time.process_time() - began, 1)
+        return result
+
+    settings = Settings(home=work / "home", assets=assets, preload=False)
+    if not (work / "export").exists():
+        timed("votes", _vote, plan, settings, work / "export")
+    models = {
+        "words and voice": timed("reward model of words and voice", _reward, work, assets, None),
+        "words": timed("reward model of words", _reward, work, assets, ("text", "likelihood")),
+    }
+    chosen = max(models, key=lambda name: models[name].facts["held_out"]["accuracy"]["low"])
+    model = models[chosen]
+    figures: dict[str, Any] = {
+        "plan": asdict(plan),
+        "votes": model.facts["votes"],
+        "held_out": {name: each.facts["held_out"] for name, each in models.items()},
+        "used": chosen,
+        "above_chance": model.above_chance,
+    }
+    if model.above_chance:
+        runs = {TUNED: ["rewards.weights={preference: 1.0}", f"rewards.preference.path={_folder(work, chosen)}"]}
+        runs[ANCHORED] = ["method.mix={kind: fixed, rl: 0.0}"]
+        for name, overrides in runs.items():
+            timed(f"run {name}", _train, plan, work, assets, name, overrides)
+        figures["metrics"] = _learned(work / TUNED)
+        figures["criterion"] = timed("held-out prompts", _measured, plan, work, assets)
+    figures["cpu_seconds"] = seconds
+    done.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    return figures
+
+
+def _vote(plan: Plan, settings: Settings, folder: Path) -> None:
+    """The votes, by way of the arena, into an export."""
+    import numpy as np
+
+    from app.export import export
+    from app.export_rows import Selection
+    from app.services import Services
+    from app.simulate_votes import CRITERIA, ForwardClock, simulate
+    from app.speakers import LoadedSpeakers
+    from app.staging import Rates, Staging
+    from app.store import open_store
+    from app.voting import Voting
+
+    shutil.rmtree(settings.home, ignore_errors=True)  # votes of an attempt that was stopped
+    store = open_store(settings.home, None)
+    try:
+        speakers = _TwoSpeakers(LoadedSpeakers(Services(settings)))
+        clock = ForwardClock(time.time())
+        staging = Staging(
+            store,
+            speakers,
+            rates=Rates(10**9, 10**9),
+            clock=clock,
+            dice=random.Random(plan.seed),
+            sounds=np.random.default_rng(plan.seed),
+        )
+        simulate(
+            Voting(staging),
+            clock,
+            CRITERIA[CRITERION],
+            plan.votes,
+            plan.raters,
+            plan.seed,
+            plan.noise,
+            plan.left_bias,
+            prompts=_asked(settings.assets),
+        )
+        export(store, folder, Selection(source="simulated"), ("battles",), name="simulated votes")
+    finally:
+        store.close()
+
+
+class _TwoSpeakers:
+    """The arena's own speakers, of whom these two meet."""
+
+    def __init__(self, speakers: Any) -> None:
+        self._speakers = speakers
+
+    def pairs(self) -> list[tuple[str, str]]:
+        return [(BASE, OTHER)]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._speakers, name)
+
+
+def _asked(assets: Path) -> list[str]:
+    """Questions of the post-training split that no held-out dialogue asks in the same words."""
+    held_out = {turn.text for row in _rows(assets, "held_out") for turn in row.turns}
+    first = {row.turns[0].text for row in _rows(assets, "post_training")}
+    return sorted(first - held_out)
+
+
+def _rows(assets: Path, split: str) -> Sequence[Any]:
+    from wavalign.closedtalk.dataset import read_dialogues
+
+    return read_dialogues(assets / "closedtalk-data" / f"{split}.parquet")
+
+
+def _folder(work: Path, name: str) -> Path:
+    return work / f"reward-{name.replace(' ', '-')}"
+
+
+def _reward(work: Path, assets: Path, blocks: tuple[str, ...] | None) -> Any:
+    from wavalign.rewards.preference_features import BLOCKS
+    from wavalign.rewards.preference_model import PreferenceModel
+    from wavalign.rewards.train_preference import train
+
+    folder = _folder(work, "words" if blocks else "words and voice")
+    if not folder.exists():
+        train(work / "export", assets, base=BASE, blocks=blocks or BLOCKS).save(folder)
+    return PreferenceModel.load(folder)
+
+
+def _train(plan: Plan, work: Path, assets: Path, name: str, overrides: list[str]) -> None:
+    from wavalign.training.config_files import load_config, recipes, save_config
+    from wavalign.training.journal import ADAPTER, CONFIG
+    from wavalign.training.loop import Trainer
+
+    run = work / name
+    changes = [
+        f"name={name}",
+        f"base={BASE}",
+        f"seed={plan.seed}",
+        f"data.seed={plan.seed}",
+        f"steps={plan.steps}",
+        f"batch={plan.batch}",
+        f"rollouts.group_size={plan.group}",
+        "evaluation.every=0",
+        f"checkpoints.every={max(1, plan.steps // 2)}",
+    ]
+    config = load_config(recipes()["wavalign"], [*changes, *overrides])
+    run.mkdir(exist_ok=True)
+    save_config(config, run / CONFIG)
+    Trainer(config, run, assets, quiet=True).run()
+    place = work / "home" / "checkpoints" / name
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(run / ADAPTER, place)
+
+
+def _learned(run: Path) -> dict[str, list[float]]:
+    """What the run saw of its reward and of lambda: the first and last tenth of its steps."""
+    from wavalign.training.journal import read_metrics
+
+    lines = read_metrics(run)
+    tenth = max(1, len(lines) // 10)
+    return {
+        name: [sum(line.get(name, 0.0) for line in part) / tenth for part in (lines[:tenth], lines[-tenth:])]
+        for name in ("reward", "mix/lambda")
+    }
+
+
+def _measured(plan: Plan, work: Path, assets: Path) -> dict[str, Any]:
+    """The hidden criterion on held-out prompts: share of right answers, and the gain over the base, paired."""
+    from wavalign.closedtalk.grading import grade
+    from wavalign.closedtalk.world import item_of
+    from wavalign.models.registry import Registry
+    from wavalign.training.data import load_examples
+    from wavalign.training.data_config import DataConfig
+
+    model = Registry(assets, work / "home").load([BASE, TUNED, ANCHORED])
+    examples = list(load_examples(DataConfig(split="held_out"), assets))
+    sampling = replace(model.default_sampling, seed=plan.seed)
+    at_once = max(1, 64 // plan.samples)
+    shares: dict[str, list[float]] = {name: [] for name in model.names}
+    for start in range(0, len(examples), at_once):
+        batch = examples[start : start + at_once]
+        prompts = [model.encode_prompt(each.prompt) for each in batch]
+        for name, values in shares.items():
+            groups = model.sample_groups(prompts, plan.samples, sampling, checkpoint=name, first=start, text_only=True)
+            for example, group in zip(batch, groups, strict=True):
+                item = item_of(example.facts["item"])
+                right = [grade(model.text_of(each.tokens), item) >= RIGHT for each in group]
+                values.append(sum(right) / len(right))
+    found: dict[str, Any] = {name: _json(bootstrap_mean(values)) for name, values in shares.items()}
+    for name, other in ((TUNED, BASE), (ANCHORED, BASE), (TUNED, ANCHORED)):
+        gain = [a - b for a, b in zip(shares[name], shares[other], strict=True)]
+        found[f"{name} - {other}"] = _json(bootstrap_mean(gain))
+    return found
+
+
+def _json(estimate: Estimate | None) -> dict[str, float]:
+    assert estimate is not None  # there are held-out prompts
+    return asdict(estimate)
+
+
+def page(results: Sequence[dict[str, Any]], command: str) -> str:
+    """The study as a page of the docs; every number in it is from ``results``."""
+    plan = results[0]["plan"]
+    lines = [
+        "# From votes to a better model: a study with simulated raters",
+        "",
+        f"Made by `{command}`, on one CPU core. Nobody listened: programs voted, and every one of their votes says "
+        "`simulated`.",
+        "",
+        f"{plan['raters']} simulated raters cast {plan['votes']} votes on battles between `{BASE}` and `{OTHER}`. What "
+        "they want, and nothing else is told of, is the right answer; they err (logistic noise of scale "
+        f"{plan['noise']} grades), lean to the left side (by {plan['left_bias']} grades) and call differences of less "
+        "than half a grade a tie, mostly. A reward model was trained on the export of their votes; a WavAlign run of "
+        f"{plan['steps']} steps ({plan['batch']} prompts, {plan['group']} replies each) had it as its only reward. The "
+        "criterion itself was then measured on held-out prompts, in words that nobody voted on.",
+        "",
+        "## Held-out preferences",
+        "",
+        "How many decided votes are foretold, by a model that saw neither the vote's prompt nor its rater, with 95 % "
+        "intervals. The run used the model in bold.",
+        "",
+        "| Seed | Decided votes | Reward model of words and voice | Reward model of words | Longer reply | Left side |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for each in results:
+        held = each["held_out"]
+        votes = each["votes"]
+        cells = [
+            f"**{_share(held[name]['accuracy'])}**" if each["used"] == name else _share(held[name]["accuracy"])
+            for name in ("words and voice", "words")
+        ]
+        cells += [_share(held[each["used"]]["baselines"][name]) for name in ("longer reply", "left side")]
+        decided = votes["left"] + votes["right"]
+        lines.append(f"| {each['plan']['seed']} | {decided} of {votes['used']} | " + " | ".join(cells) + " |")
+    trained = [each for each in results if each["above_chance"]]
+    for each in results:
+        if not each["above_chance"]:
+            lines += ["", f"Seed {each['plan']['seed']}: not above chance, so the reward was refused and nothing run."]
+    if trained:
+        lines += [
+            "",
+            "## The criterion on held-out prompts",
+            "",
+            f"Share of right answers over {trained[0]['criterion'][BASE]['n']} prompts with {plan['samples']} replies "
+            "each, sampled as the base recommends; gains are paired by prompt. The demonstrations alone are the same "
+            "run without its reward.",
+            "",
+            "| Seed | Base | Demonstrations alone | With the votes' reward | Gain over the base | Gain over the "
+            "demonstrations alone |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
+        for each in trained:
+            found = each["criterion"]
+            cells = [_share(found[name]) for name in (BASE, ANCHORED, TUNED)]
+            cells += [_points(found[f"{TUNED} - {name}"]) for name in (BASE, ANCHORED)]
+            lines.append(f"| {each['plan']['seed']} | " + " | ".join(cells) + " |")
+        lines += ["", "Over the run, from its first tenth to its last:", ""]
+        for each in trained:
+            reward, mix = each["metrics"]["reward"], each["metrics"]["mix/lambda"]
+            lines.append(
+                f"- seed {each['plan']['seed']}: reward {reward[0]:.2f} to {reward[1]:.2f}, lambda {mix[0]:.2f} to "
+                f"{mix[1]:.2f}"
+            )
+    lines += ["", "## What it took", ""]
+    for each in results:
+        stages = ", ".join(f"{what} {seconds:.0f}" for what, seconds in each["cpu_seconds"].items())
+        lines.append(f"- seed {each['plan']['seed']}, seconds of processor time: {stages}")
+    return "\n".join(lines) + "\n"
+
+
+def _share(figures: dict[str, float]) -> str:
+    return f"{100 * figures['value']:.1f} % ({100 * figures['low']:.1f} to {100 * figures['high']:.1f})"
+
+
+def _points(figures: dict[str, float]) -> str:
+    return f"{100 * figures['value']:+.1f} points ({100 * figures['low']:+.1f} to {100 * figures['high']:+.1f})"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    import torch
+
+    from app.store import StoreError
+    from wavalign.models.protocol import CheckpointError
+    from wavalign.rewards.protocol import RewardError
+
+    defaults = Settings.from_environment()
+    parser = argparse.ArgumentParser(
+        prog="python -m app.preference_study",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--votes", type=int, default=Plan.votes)
+    parser.add_argument("--steps", type=int, default=Plan.steps)
+    parser.add_argument("--work", type=Path, default=defaults.home / "preference-study")
+    parser.add_argument("--write", action="store_true", help=f"the page {PAGE.name} in the docs")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    results = []
+    try:
+        for seed in options.seeds:
+            plan = Plan(seed, votes=options.votes, steps=options.steps)
+            folder = options.work / f"seed-{seed}-votes-{plan.votes}-steps-{plan.steps}"
+            results.append(study(plan, folder, defaults.assets))
+    except (StoreError, CheckpointError, RewardError) as error:
+        print(f"The study cannot go on: {error}", file=sys.stderr)
+        return 1
+    given = " ".join(arguments if arguments is not None else sys.argv[1:])
+    text = page(results, f"python -m app.preference_study {_without_work(given)}".strip())
+    print(text)
+    if options.write:
+        PAGE.write_text(text, encoding="utf-8")
+    return 0
+
+
+def _without_work(given: str) -> str:
+    words = given.split()
+    if "--work" in words:
+        place = words.index("--work")
+        del words[place : place + 2]
+    return " ".join(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
