@@ -91,6 +91,11 @@ def tail(path: Path, size: int = _TAIL) -> str:
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def oom_kills() -> int:
     """How many processes the kernel has killed for want of memory, on this machine and in this container."""
     return sum(_count(path, key) for path, key in _counters().items())

@@ -57,6 +57,14 @@ def is_alive(pid: int | None, born: float | None) -> bool:
         return False
 
 
+def alive(pid: int) -> bool:
+    """Whether a process of this id lives; a zombie does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
 def birth(pid: int) -> float:
     """When a process was started, in seconds since 1970."""
     return psutil.Process(pid).create_time()

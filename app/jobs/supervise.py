@@ -23,6 +23,8 @@ from wavalign.training.journal import ATTEMPT_VARIABLE, CONTROL, EVENTS, HEARTBE
 
 OUTPUT = "output.log"
 CRASHED = "crashed"
+_WHY = {"asked to stop": "on request", "terminated": "somebody terminated it", "interrupted": "somebody interrupted it"}
+"""The trainer's own reasons: it may hear a request before whoever supervises it."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,8 @@ def outcome(
         state, reason = "failed", causes.plainly(str(result["reason"]))
     elif result["status"] == "stopped":
         state = asked.state if asked else "stopped"
-        reason = f"Stopped after step {step}: {asked.reason if asked else result['reason']}."
+        why = asked.reason if asked else _WHY.get(str(result["reason"]), str(result["reason"]))
+        reason = f"Stopped after step {step}: {why}."
     else:
         state, reason = str(result["status"]), ""
     if pids:

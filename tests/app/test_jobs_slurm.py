@@ -1,0 +1,75 @@
+"""The Slurm launcher on submitit's local executor: real processes, no cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app.jobs import processes
+from app.jobs.job import FINAL, JobError
+from app.jobs.launchers.slurm import Slurm
+from tests.app.jobs_bench import JobsBench, straight
+
+pytest.importorskip("submitit")
+LOCAL = {"launcher": "slurm", "settings": {"cluster": "local", "slurm": {"gpus_per_node": 0}}}
+
+
+@pytest.fixture
+def bench(tmp_path: Path):
+    bench = JobsBench(tmp_path)
+    yield bench
+    bench.close()
+
+
+def test_a_job_is_submitted_polled_stopped_and_resumed(bench: JobsBench) -> None:
+    job = bench.start("--steps", "200", **LOCAL)
+    bench.at(job, 5)
+    assert bench.get(job).state in ("starting", "running")
+    assert bench.jobs.queue.holds() == {}  # no device of this machine
+    bench.jobs.look()
+    assert bench.get(job).state == "running"
+    assert "Asked to save" in bench.jobs.stop(job.id)
+    stopped = bench.ended(job)
+    assert stopped.state == "stopped"
+    assert stopped.reason.endswith("on request.")
+    bench.jobs.resume(job.id)
+    assert bench.ended(job).state == "completed"
+    assert (job.folder / "weights").read_text() == straight(200)
+    assert (job.folder / "attempts" / "002" / "output.log").is_file()
+
+
+def test_a_batch_job_that_is_gone_is_crashed(bench: JobsBench) -> None:
+    job = bench.start("--steps", "5000", **LOCAL)
+    bench.at(job, 2)
+    for pid in [int(bench.get(job).handle["id"]), *(process.pid for process in processes.tagged(job.id))]:
+        bench.kill(pid)
+    ended = bench.ended(job)
+    assert ended.state == "crashed"
+    assert ended.state in FINAL
+
+
+def test_slurms_own_states_have_words(bench: JobsBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = bench.jobs.queue.add("x", bench.home / "runs" / "x", launcher="slurm")
+    for state, expected, says in (
+        ("TIMEOUT", "crashed", "time limit"),
+        ("OUT_OF_MEMORY", "crashed", "ran out of memory"),
+        ("PENDING", "starting", "waits for a node"),
+        ("UNKNOWN", "starting", ""),
+    ):
+        monkeypatch.setattr(Slurm, "_slurm_state", lambda self, job, state=state: state)
+        polled = Slurm().poll(job)
+        assert polled.state == expected
+        assert says in polled.reason
+    place = job.folder / "attempts" / "000"
+    place.mkdir(parents=True)
+    (place / "outcome.json").write_text(json.dumps({"state": "completed", "reason": "", "step": 3, "left": []}))
+    assert Slurm().poll(job).state == "completed"
+
+
+def test_without_a_cluster_it_says_so(bench: JobsBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    job = bench.jobs.queue.add("x", bench.home / "runs" / "x", launcher="slurm", settings={"cluster": "slurm"})
+    with pytest.raises(JobError, match="Slurm did not take the job"):
+        Slurm().submit(job, bench.home, bench.home)
