@@ -121,3 +121,10 @@ def build(services: Services) -> None:
         trigger(handlers.new, choice, widgets.all(), cancels=events, **quick)
     seed.input(lambda: True, None, keep_seed, **quick)
     gr.context.Context.root_block.unload(handlers.left)
+
+    def offered() -> tuple[gr.Dropdown, gr.Dropdown]:
+        """Checkpoints that came while the app runs are there when a page is opened."""
+        now = services.names()
+        return gr.Dropdown(choices=list(now)), gr.Dropdown(choices=[*now, NO_SECOND])
+
+    gr.context.Context.root_block.load(offered, None, [left, right], **quick)
