@@ -16,7 +16,7 @@ run: $(VENV)/.installed
 	@$(BIN)/python app.py
 
 test: $(VENV)/.installed-dev $(VENV)/.chromium
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
