@@ -61,6 +61,7 @@ class TrainDesk:
             "check": self.form.checked,
             "start": self._start,
             "demo": self._demo,
+            "price": self._price,
             "watch": self._watch,
             "stop": self._stop,
             "resume": self._resume,
@@ -99,6 +100,19 @@ class TrainDesk:
 
     def _demo(self, message: Mapping[str, Any]) -> Json:
         return {"job": self.jobs.start(self.form.demo(), minutes=DEMO_MINUTES).id}
+
+    def _price(self, message: Mapping[str, Any]) -> Json:
+        """What a rented job would cost, before anything is sent."""
+        from app.jobs.launchers.hf_jobs import price
+
+        try:
+            minutes = float(message.get("minutes") or 0)
+        except (TypeError, ValueError):
+            minutes = 0.0
+        if not minutes > 0:
+            raise JobError("hf-jobs needs minutes at most: its price and its timeout come from them.")
+        flavor = str(message.get("flavor") or "cpu-basic")
+        return {"words": price(flavor, minutes).words(flavor, minutes)}
 
     def _watch(self, message: Mapping[str, Any]) -> Json:
         """All lines, and of the ``shown`` runs ({id, colour, version}) the curves of those that have grown."""

@@ -38,7 +38,7 @@ function tell(message, kind = "trouble") {
   notice.dataset.kind = kind;
   say(notice, message || "");
   if (message && kind === "good") told = setTimeout(() => tell(), 12000);
-  if (message) say(live, message);
+  if (message && kind === "good") say(live, message); // trouble is an alert, which is read out by itself
 }
 
 // Asks the server and tells what came of it; the answer, or null where there was trouble.

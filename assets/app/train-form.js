@@ -133,8 +133,7 @@ function explain(problems) {
     box.classList.toggle("is-wrong", Boolean(sentence));
     wrong.hidden = !sentence;
     say(wrong, sentence || "");
-    const folded = box.closest("details");
-    if (sentence && folded && !box.hidden) folded.open = true;
+    if (sentence && !box.hidden) for (let folded = box.closest("details"); folded; folded = folded.parentElement.closest("details")) folded.open = true;
   }
   const other = formBox.querySelector(".train-general");
   other.hidden = rest.size === 0;
@@ -210,8 +209,9 @@ function drawForm(described) {
 
   const advanced = make("details", "train-fold");
   advanced.append(make("summary", "", "Advanced"));
-  const where = make("div", "train-section");
-  where.append(make("h4", "", "Where and when"));
+  const where = make("details", "train-section");
+  where.open = true;
+  where.append(make("summary", "", "Where and when"));
   const grid = make("div", "train-grid");
   grid.append(
     extraField("launcher", "launcher", "local: this machine; slurm: a cluster; hf-jobs: rented from Hugging Face", described.launchers),
@@ -232,8 +232,8 @@ function drawForm(described) {
   for (const field of described.fields) {
     if (field.first) continue;
     if (!sections.has(field.section)) {
-      const section = make("div", "train-section");
-      section.append(make("h4", "", field.section));
+      const section = make("details", "train-section");
+      section.append(make("summary", "", field.section));
       const inner = make("div", "train-grid");
       section.append(inner);
       sections.set(field.section, inner);
@@ -288,6 +288,10 @@ async function startJob() {
   const go = formBox.querySelector("#train-start");
   go.disabled = true;
   const rest = Object.fromEntries(Object.entries(extra).map(([name, input]) => [name, input.type === "checkbox" ? input.checked : input.value]));
+  if (rest.launcher === "hf-jobs") {
+    const cost = await act("price", rest);
+    if (!cost || !(await askBack(cost.words, "Rent it and start"))) return (go.disabled = false);
+  }
   const answer = await call("start", { ...sent(), ...rest, parent: form.parent });
   go.disabled = false;
   if (answer.error) return tell(answer.error);
