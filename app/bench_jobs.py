@@ -11,7 +11,6 @@ import json
 import math
 import statistics
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -106,36 +105,40 @@ def refresh(runs: int = 10, steps: int = 10_000, looks: int = 20) -> dict[str, f
     }
 
 
-def overhead(steps: int, home: Path, assets: Path, every: float = 2.0) -> dict[str, float]:
-    """Median seconds of a step, alone and with a page that looks every ``every`` seconds, in turns."""
+def overhead(steps: int, home: Path, assets: Path, every: float = 2.0, block: float = 20.0) -> dict[str, float]:
+    """Median seconds of a step of one run while a page looks every ``every`` seconds, and while none does.
+
+    Turns of ``block`` seconds, so that whatever else the machine does falls on both alike.
+    """
     store = open_store(home)
     services = Services(Settings(home, assets, preload=False))
     services._jobs = jobs = Jobs(store, home, assets)
     desk = TrainDesk(services)
     config = load_config(recipes()["wavalign"], [f"steps={steps}", "evaluation.every=0", "checkpoints.every=1000"])
-    took: dict[str, list[float]] = {"closed": [], "open": []}
-    for turn in ("closed", "open", "open", "closed"):
-        job = jobs.start(config)
-        ended = threading.Event()
-
-        def watch(job_id: str = job.id, ended: threading.Event = ended) -> None:
-            version: Any = None
-            while not ended.wait(every):
-                answer = desk.answer({"do": "watch", "shown": [{"id": job_id, "colour": "#000", "version": version}]})
-                version = answer["curves"].get(job_id, {}).get("version", version)
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        if turn == "open":
-            watcher.start()
-        while not jobs.queue.get(job.id).is_final:
-            time.sleep(1.0)
-        ended.set()
-        if jobs.queue.get(job.id).state != "completed":
-            raise SystemExit(f"The run did not complete: {jobs.queue.get(job.id).reason}")
-        took[turn] += [row["step_time"] for row in read_metrics(job.folder)[3:]]
+    job = jobs.start(config)
+    version: Any = None
+    began = time.time()
+    while not jobs.queue.get(job.id).is_final:
+        if int((time.time() - began) / block) % 2:
+            answer = desk.answer({"do": "watch", "shown": [{"id": job.id, "colour": "#000", "version": version}]})
+            version = answer["curves"].get(job.id, {}).get("version", version)
+        time.sleep(every)
+    ended = jobs.queue.get(job.id)
     store.close()
-    closed, opened = statistics.median(took["closed"]), statistics.median(took["open"])
-    return {"closed, s a step": closed, "open, s a step": opened, "overhead, %": 100 * (opened / closed - 1)}
+    if ended.state != "completed":
+        raise SystemExit(f"The run did not complete: {ended.reason}")
+    took: dict[bool, list[float]] = {True: [], False: []}
+    for row in read_metrics(job.folder)[3:]:
+        first, last = (int((row["time"] - back - began) / block) for back in (row["step_time"], 0.0))
+        if first == last:  # not half of one and half of the other
+            took[bool(last % 2)].append(row["step_time"])
+    closed, opened = (statistics.median(took[watched]) for watched in (False, True))
+    return {
+        "closed, s a step": closed,
+        "open, s a step": opened,
+        "overhead, %": 100 * (opened / closed - 1),
+        "steps compared": float(min(len(took[True]), len(took[False]))),
+    }
 
 
 def main() -> None:
@@ -150,7 +153,7 @@ def main() -> None:
         unit = "ms"
     else:
         with tempfile.TemporaryDirectory() as scratch:
-            found = overhead(options.steps or 40, Path(scratch), options.assets)
+            found = overhead(options.steps or 200, Path(scratch), options.assets)
         unit = ""
     for name, value in found.items():
         print(f"{name:40} {value:10.3f} {'' if 'megabytes' in name else unit}")

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import time
+from pathlib import Path
 
 import pytest
 
+from app.jobs import processes
+from app.jobs.job import ACTIVE
+from app.jobs.queue import Queue
+from app.store import open_store
 from tests.browser.server import running_app
 from tests.training.tiny_run import make_assets
 
@@ -29,9 +37,23 @@ def train_address(tmp_path_factory):
     """An app of its own: its jobs are real processes, on a model of a few kilobytes."""
     folder = tmp_path_factory.mktemp("train")
     assets = make_assets(folder / "assets")
-    with running_app(folder / "home", assets, folder / "log") as at:
-        yield at
+    try:
+        with running_app(folder / "home", assets, folder / "log") as at:
+            yield at
+    finally:
+        end_jobs(folder / "home")
     assert "Traceback" not in (folder / "log").read_text()
+
+
+def end_jobs(home: Path) -> None:
+    """Jobs outlive the app; those of a test that failed must not outlive the test."""
+    store = open_store(home)
+    for job in Queue(store).jobs(ACTIVE):
+        if job.runner is not None:
+            with contextlib.suppress(OSError):
+                os.kill(job.runner, signal.SIGKILL)
+        processes.end(job.id, 0.0)
+    store.close()
 
 
 @pytest.fixture
@@ -42,7 +64,7 @@ def tab(browser):
         context = browser.new_context(viewport={"width": width, "height": height})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(300_000)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(f"{address}/train")
         page.wait_for_selector(".train[data-ready]")
@@ -62,7 +84,7 @@ def steps(page) -> int:
     return int(page.locator(".train-progress span").first.inner_text().split("step ")[1].split("/")[0])
 
 
-def until(condition, seconds: float = 150.0):
+def until(condition, seconds: float = 300.0):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := condition():
