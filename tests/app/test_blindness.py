@@ -9,7 +9,7 @@ from app.pages.arena_desk import Desk
 from app.store.schema import BattleRow
 from tests.app import blindness
 
-BATTLES, LEAKING = 64, 32
+BATTLES, LEAKING = 64, 40
 
 
 @pytest.fixture(scope="module")
