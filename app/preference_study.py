@@ -1,10 +1,10 @@
 """From votes to a better model, end to end: ``python -m app.preference_study --seeds 0 1 --write``. Slow.
 
 Simulated raters, labelled so wherever they show, have a criterion that nothing else is told of: they want the right
-answer. They vote on battles between two checkpoints through the arena's own store and rules; the votes are exported; a
-reward model is trained on the export; a WavAlign run is trained with that reward alone. Then the criterion itself is
-measured on held-out prompts, which nobody voted on: of the base, of the run, and of a run that is the same but for the
-reward, the demonstrations alone.
+answer. They vote on battles between two samples of the base, sampled as in training, through the arena's own store and
+rules; the votes are exported; a reward model is trained on the export; a WavAlign run is trained with that reward
+alone. Then the criterion itself is measured on held-out prompts, which nobody voted on: of the base, of the run, and of
+a run that is the same but for the reward, the demonstrations alone.
 
 Every stage is kept in ``--work``, so that the command goes on where it was stopped.
 """
@@ -25,10 +25,11 @@ from typing import Any
 from app.settings import Settings
 from evaluation.intervals import Estimate, bootstrap_mean
 
-BASE, OTHER = "closedtalk-base", "closedtalk-sft"
+BASE, TWIN = "closedtalk-base", "study-twin"
 TUNED, ANCHORED = "study-preference", "study-demonstrations"
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "preference-study.md"
 CRITERION = "right"
+_AT_ONCE = 64
 RIGHT = 4
 
 
@@ -44,6 +45,8 @@ class Plan:
     steps: int = 60
     batch: int = 8
     group: int = 8
+    temperature: float = 0.9
+    """Of the words in battles, as in the run's rollouts: a judge should know what it will judge."""
     samples: int = 4
     """Replies to each held-out prompt."""
 
@@ -95,6 +98,7 @@ def _vote(plan: Plan, settings: Settings, folder: Path) -> None:
     """The votes, by way of the arena, into an export."""
     import numpy as np
 
+    from app.checks import CheckRules
     from app.export import export
     from app.export_rows import Selection
     from app.services import Services
@@ -107,12 +111,15 @@ def _vote(plan: Plan, settings: Settings, folder: Path) -> None:
     shutil.rmtree(settings.home, ignore_errors=True)  # votes of an attempt that was stopped
     store = open_store(settings.home, None)
     try:
-        speakers = _TwoSpeakers(LoadedSpeakers(Services(settings)))
+        _make_twin(settings)
+        services = Services(settings)
+        speakers = _TwoSpeakers(LoadedSpeakers(services), plan)
         clock = ForwardClock(time.time())
         staging = Staging(
             store,
             speakers,
             rates=Rates(10**9, 10**9),
+            checks=CheckRules(gold_share=0.0, repeat_share=0.0),
             clock=clock,
             dice=random.Random(plan.seed),
             sounds=np.random.default_rng(plan.seed),
@@ -126,7 +133,7 @@ def _vote(plan: Plan, settings: Settings, folder: Path) -> None:
             plan.seed,
             plan.noise,
             plan.left_bias,
-            prompts=_asked(settings.assets),
+            prompts=_open_questions(plan, services.registry, settings.assets),
         )
         export(store, folder, Selection(source="simulated"), ("battles",), name="simulated votes")
     finally:
@@ -134,23 +141,55 @@ def _vote(plan: Plan, settings: Settings, folder: Path) -> None:
 
 
 class _TwoSpeakers:
-    """The arena's own speakers, of whom these two meet."""
+    """The arena's own speakers, of whom these two meet, with the plan's temperature of the words and its seeds."""
 
-    def __init__(self, speakers: Any) -> None:
+    def __init__(self, speakers: Any, plan: Plan) -> None:
         self._speakers = speakers
+        self._temperature = plan.temperature
+        self._seeds = random.Random(plan.seed)
 
     def pairs(self) -> list[tuple[str, str]]:
-        return [(BASE, OTHER)]
+        return [(BASE, TWIN)]
+
+    def sampling(self, name: str, seed: int) -> dict[str, Any]:
+        seed = self._seeds.randrange(2**31)  # in place of one that nobody could draw again
+        return {**self._speakers.sampling(name, seed), "temperature": self._temperature}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._speakers, name)
 
 
-def _asked(assets: Path) -> list[str]:
-    """Questions of the post-training split that no held-out dialogue asks in the same words."""
+def _make_twin(settings: Settings) -> None:
+    """An adapter that changes nothing: a battle is between two checkpoints, and both are to be the base."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(str(settings.assets / BASE))
+    twin = get_peft_model(model, LoraConfig(r=1, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    twin.peft_config["default"].base_model_name_or_path = BASE
+    twin.save_pretrained(str(settings.home / "checkpoints" / TWIN))
+
+
+def _open_questions(plan: Plan, registry: Any, assets: Path) -> list[str]:
+    """Questions of the post-training split that the base answers in more than one way, and that no held-out dialogue
+    asks in the same words: a battle of two equal replies teaches nothing."""
+    from wavalign.dialogue import Dialogue, Turn
+
+    model = registry.load([BASE])
     held_out = {turn.text for row in _rows(assets, "held_out") for turn in row.turns}
-    first = {row.turns[0].text for row in _rows(assets, "post_training")}
-    return sorted(first - held_out)
+    asked = sorted({row.turns[0].text for row in _rows(assets, "post_training")} - held_out)
+    random.Random(plan.seed).shuffle(asked)
+    found: list[str] = []
+    sampling = replace(model.default_sampling, temperature=plan.temperature, seed=plan.seed)
+    for start in range(0, len(asked), _AT_ONCE):
+        batch = asked[start : start + _AT_ONCE]
+        prompts = [model.encode_prompt(Dialogue((Turn("user", text=words),))) for words in batch]
+        groups = model.sample_groups(prompts, 4, sampling, first=start, text_only=True)
+        said = [{model.text_of(each.tokens) for each in group} for group in groups]
+        found += [words for words, texts in zip(batch, said, strict=True) if len(texts) > 1]
+        if len(found) >= plan.votes:
+            break
+    return found
 
 
 def _rows(assets: Path, split: str) -> Sequence[Any]:
@@ -255,8 +294,9 @@ def page(results: Sequence[dict[str, Any]], command: str) -> str:
         f"Made by `{command}`, on one CPU core. Nobody listened: programs voted, and every one of their votes says "
         "`simulated`.",
         "",
-        f"{plan['raters']} simulated raters cast {plan['votes']} votes on battles between `{BASE}` and `{OTHER}`. What "
-        "they want, and nothing else is told of, is the right answer; they err (logistic noise of scale "
+        f"{plan['raters']} simulated raters cast {plan['votes']} votes on battles between two samples of `{BASE}` "
+        "(questions that it answers in more than one way, in words that no held-out dialogue has). What they want, "
+        "and nothing else is told of, is the right answer; they err (logistic noise of scale "
         f"{plan['noise']} grades), lean to the left side (by {plan['left_bias']} grades) and call differences of less "
         "than half a grade a tie, mostly. A reward model was trained on the export of their votes; a WavAlign run of "
         f"{plan['steps']} steps ({plan['batch']} prompts, {plan['group']} replies each) had it as its only reward. The "

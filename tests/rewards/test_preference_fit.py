@@ -11,7 +11,7 @@ from wavalign.rewards.preference_fit import BOTH_BAD, LEFT, RIGHT, TIE, Prior, f
 from wavalign.rewards.preference_held_out import accuracy, best_width, foretell
 from wavalign.rewards.preference_model import Calibration, Scaling
 
-WIDE = Prior(weight=1e3, side=1e-3, ties=1e3, own_side=1e-3, own_ties=1e-3)
+WIDE = Prior(weight=1e3, level=1e3, side=1e-3, ties=1e3, own_side=1e-3, own_ties=1e-3)
 """As good as no prior, and no liking for a side."""
 
 
@@ -21,20 +21,35 @@ def test_davidson_by_hand() -> None:
     P(left)/P(right) = e^d, so d = log(8/2); P(tie)/sqrt(P(left) P(right)) = nu, so nu = 4/sqrt(8 * 2) = 1.
     """
     outcome = np.array([LEFT] * 8 + [RIGHT] * 2 + [TIE] * 4)
-    found = fit(np.ones((14, 1)), outcome, np.zeros(14, int), WIDE)
+    left, right = np.full((14, 1), 0.5), np.full((14, 1), -0.5)
+    found = fit(left, right, outcome, np.zeros(14, int), WIDE)
     assert found.weights[0] == pytest.approx(math.log(4), abs=1e-3)
     assert found.ties == pytest.approx(0, abs=1e-3)
     # The mean log likelihood of those shares: 8/14 log 8/14 + 2/14 log 2/14 + 4/14 log 4/14.
     shares = np.array([8, 2, 4]) / 14
-    assert found.log_likelihood(np.ones((14, 1)), outcome) == pytest.approx((shares * np.log(shares)).sum(), abs=1e-4)
+    assert found.log_likelihood(left, right, outcome) == pytest.approx((shares * np.log(shares)).sum(), abs=1e-4)
 
 
 def test_bradley_terry_without_ties_by_hand() -> None:
     """3 of 4 for the better one: w = log 3. A difference of 2 doubles it. The sides swapped change nothing."""
     outcome = np.array([LEFT, LEFT, RIGHT, RIGHT])  # the third vote has its sides swapped
-    differences = np.array([[1.0], [1.0], [-1.0], [1.0]])
-    found = fit(differences, outcome, np.zeros(4, int), WIDE)
-    assert found.gaps(np.array([[2.0]]))[0] == pytest.approx(2 * math.log(3), abs=1e-3)
+    left = np.array([[0.5], [0.5], [-0.5], [0.5]])
+    found = fit(left, -left, outcome, np.zeros(4, int), WIDE)
+    assert found.gaps(np.array([[2.0]]), np.array([[0.0]]))[0] == pytest.approx(2 * math.log(3), abs=1e-3)
+
+
+def test_what_tells_questions_apart_gets_no_weight() -> None:
+    """Two features tell the better reply equally well; the second is also ten times as large in one question as in
+    another. Votes do not mind; one scale for all questions does."""
+    question = np.repeat([-10.0, 10.0], 40)
+    better = np.tile([0.5, 0.5, 0.5, -0.5], 20)
+    left = np.stack([better, question + better], axis=1)
+    right = np.stack([-better, question - better], axis=1)
+    outcome = np.zeros(80, int)
+    found = fit(left, right, outcome, np.zeros(80, int))
+    assert found.weights[0] > 10 * abs(found.weights[1])
+    loose = fit(left, right, outcome, np.zeros(80, int), Prior(level=1e6))
+    assert loose.weights[0] == pytest.approx(loose.weights[1], rel=1e-3)
 
 
 def test_a_raters_liking_for_a_side_is_not_the_replies() -> None:
@@ -49,20 +64,21 @@ def test_a_raters_liking_for_a_side_is_not_the_replies() -> None:
     outcome[noisy] = RIGHT - outcome[noisy]
     rater = np.repeat([0, 1], 200)
     prior = Prior(weight=3.0, own_side=5.0)
-    with_own = fit(better[:, None], outcome, rater, prior)
+    left, right = better[:, None] / 2, -better[:, None] / 2
+    with_own = fit(left, right, outcome, rater, prior)
     assert with_own.own_side[0] > 2
     assert abs(with_own.own_side[1]) < 1.5
     assert with_own.weights[0] == pytest.approx(math.log(3), abs=0.4)
     # Without habits of their own, both raters are taken at their word.
-    without = fit(better[:, None], outcome, np.zeros(400, int), prior)
+    without = fit(left, right, outcome, np.zeros(400, int), prior)
     assert abs(without.weights[0] - math.log(3)) > abs(with_own.weights[0] - math.log(3))
 
 
 def test_a_fit_needs_votes_for_a_side_or_ties() -> None:
     with pytest.raises(ValueError, match="needs votes"):
-        fit(np.ones((1, 1)), np.array([BOTH_BAD]), np.zeros(1, int))
+        fit(np.ones((1, 1)), np.ones((1, 1)), np.array([BOTH_BAD]), np.zeros(1, int))
     with pytest.raises(ValueError, match="numbers"):
-        fit(np.array([[np.nan]]), np.array([LEFT]), np.zeros(1, int))
+        fit(np.array([[np.nan]]), np.ones((1, 1)), np.array([LEFT]), np.zeros(1, int))
 
 
 def planted(votes: int = 240, features: int = 30, strength: float = 2.0, raters: int = 12, seed: int = 1) -> dict:
@@ -86,8 +102,9 @@ def test_a_planted_criterion_is_found_on_pairs_that_were_held_out() -> None:
     assert judged.low > 0.6
     truth = votes["left"][:, 0] - votes["right"][:, 0]
     assert np.corrcoef(found.gaps, truth)[0, 1] > 0.8
-    width = best_width(votes["left"] - votes["right"], votes["outcome"], votes["prompt"], votes["rater"])
-    whole = fit(votes["left"] - votes["right"], votes["outcome"], votes["rater"], Prior(weight=width))
+    voted = votes["left"], votes["right"], votes["outcome"]
+    width = best_width(*voted, votes["prompt"], votes["rater"])
+    whole = fit(*voted, votes["rater"], Prior(weight=width))
     assert np.abs(whole.weights).argmax() == 0
     assert abs(whole.weights[0]) > 4 * np.abs(whole.weights[1:]).mean()
 
@@ -146,9 +163,13 @@ def test_all_right_is_not_certainty() -> None:
 
 
 def test_the_scale_by_hand() -> None:
-    """Scores -1 and 1: mean 0, deviation 1. Phi(0) = 1/2, Phi(1) = 0.8413, so 3 and 1 + 4 * 0.8413."""
-    scale = Calibration.of(np.array([-1.0, 1.0]), np.array([1.0, -1.0]), np.array([RIGHT, LEFT]))
-    assert scale(np.array([0.0, 1.0, -1.0])) == pytest.approx([3.0, 4.3654, 1.6346], abs=1e-4)
+    """Two questions answered -1 and 1, and 3 and 5: mean 2; two apart within a question, so a variance of 2.
+
+    Phi(0) = 1/2 and Phi(1) = 0.8413, so 2 is worth 3 and 2 + sqrt 2 is worth 1 + 4 * 0.8413.
+    """
+    scale = Calibration.of(np.array([-1.0, 5.0]), np.array([1.0, 3.0]), np.array([RIGHT, LEFT]))
+    wanted = [3.0, 4.3654, 1.6346]
+    assert scale(2 + np.array([0, math.sqrt(2), -math.sqrt(2)])) == pytest.approx(wanted, abs=1e-4)
     assert scale(np.array([-50.0, 50.0])) == pytest.approx([1.0, 5.0])
 
 

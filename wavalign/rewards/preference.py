@@ -1,7 +1,7 @@
 """What raters would prefer: a model that was trained on votes, as a reward.
 
-Scores are 1 + 4 Phi((s - centre) / spread) of the model's logits s, see ``preference_model.Calibration``: replies
-like those that were voted on spread over the whole scale, and 3 is where raters begin to call a reply acceptable.
+Scores are 1 + 4 Phi((s - centre) / spread) of its logits s (``preference_model.Calibration``): the spread is that
+of voted replies to one question, and 3 is where raters begin to call a reply acceptable, or the mean reply.
 """
 
 from __future__ import annotations

@@ -6,8 +6,12 @@ With g = weights . (features of left - features of right), all in logits,
 
 (Davidson 1970, J. Am. Stat. Assoc. 65; the liking for a side is that of Davidson and Beaver 1977, Biometrics 33).
 ``side_r`` and ``ties_r`` are rater r's own liking for the left side and own readiness to call it a tie. They explain
-votes so that the weights need not, and no reply's score holds them. Every parameter has a normal prior of mean 0; the
-log posterior is strictly concave.
+votes so that the weights need not, and no reply's score holds them.
+
+Votes compare replies to one question and say nothing of two questions, yet a reward gives replies to all of them one
+scale. So beside the normal prior of every parameter there is one of what a question's replies score on average: a
+priori one question is answered as well as another, give or take ``level``. Without it the weights are free to tell
+questions apart, by far more than replies to one. The log posterior is strictly concave.
 """
 
 from __future__ import annotations
@@ -25,9 +29,11 @@ _TIGHT = 1e-5
 
 @dataclass(frozen=True)
 class Prior:
-    """Standard deviations in logits. ``weight`` is of each weight: features are scaled to suit one width."""
+    """Standard deviations in logits. ``weight`` is of each weight: features are scaled (and centred) to suit one width.
+    ``level`` is of the two replies' mean score."""
 
     weight: float = 1.0
+    level: float = 3.0
     side: float = 1.0
     ties: float = 2.0
     own_side: float = 0.5
@@ -44,30 +50,33 @@ class Davidson:
     own_side: np.ndarray
     own_ties: np.ndarray
 
-    def gaps(self, differences: np.ndarray) -> np.ndarray:
-        """(n,) logits by which the left reply is better, for differences (n, k); no rater's habits are in it."""
-        return differences @ self.weights
+    def gaps(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """(n,) logits by which the left reply is better, for features (n, k); no rater's habits are in it."""
+        return (left - right) @ self.weights
 
-    def log_likelihood(self, differences: np.ndarray, outcome: np.ndarray) -> float:
+    def log_likelihood(self, left: np.ndarray, right: np.ndarray, outcome: np.ndarray) -> float:
         """Mean over votes of raters who are not known, in nats."""
-        logits = _logits(self.gaps(differences) + self.side, np.full(len(outcome), self.ties))
+        logits = _logits(self.gaps(left, right) + self.side, np.full(len(outcome), self.ties))
         return float(_log_softmax(logits)[np.arange(len(outcome)), outcome].mean())
 
 
-def fit(differences: np.ndarray, outcome: np.ndarray, rater: np.ndarray, prior: Prior | None = None) -> Davidson:
+def fit(
+    left: np.ndarray, right: np.ndarray, outcome: np.ndarray, rater: np.ndarray, prior: Prior | None = None
+) -> Davidson:
     """The posterior's maximum.
 
-    ``differences`` float (n, k): features of the left reply minus those of the right one; ``outcome`` (n,): LEFT,
-    RIGHT or TIE; ``rater`` (n,): whole numbers from 0.
+    ``left``, ``right`` float (n, k): features of the two replies; ``outcome`` (n,): LEFT, RIGHT or TIE; ``rater``
+    (n,): whole numbers from 0.
 
     Raises:
-        ValueError: when there is no vote, a vote is of another kind, or a difference is not a number.
+        ValueError: when there is no vote, a vote is of another kind, or a feature is not a number.
     """
     prior = prior or Prior()
     outcome, rater = np.asarray(outcome), np.asarray(rater)
+    differences, means = left - right, (left + right) / 2
     n, k = differences.shape
     if not n or outcome.max() > TIE or not np.isfinite(differences).all():
-        raise ValueError("A fit needs votes for left, right or a tie, and differences that are numbers.")
+        raise ValueError("A fit needs votes for left, right or a tie, and features that are numbers.")
     raters = int(rater.max()) + 1
     widths = [np.full(k, prior.weight), [prior.side, prior.ties], np.full(raters, prior.own_side)]
     precision = 1 / np.square(np.concatenate([*widths, np.full(raters, prior.own_ties)]))
@@ -80,8 +89,11 @@ def fit(differences: np.ndarray, outcome: np.ndarray, rater: np.ndarray, prior: 
         surplus = np.exp(logp) - chosen  # the gradient by each logit
         of_d, of_ties = (surplus[:, LEFT] - surplus[:, RIGHT]) / 2, surplus[:, TIE]
         own = [np.bincount(rater, each, raters) for each in (of_d, of_ties)]
-        gradient = np.concatenate([differences.T @ of_d, [of_d.sum(), of_ties.sum()], *own])
-        return float(precision @ p**2 / 2 - (logp * chosen).sum()), gradient + precision * p
+        level = means @ p[:k] / prior.level**2
+        of_weights = differences.T @ of_d + means.T @ level
+        gradient = np.concatenate([of_weights, [of_d.sum(), of_ties.sum()], *own])
+        loss = precision @ p**2 / 2 + level @ level * prior.level**2 / 2 - (logp * chosen).sum()
+        return float(loss), gradient + precision * p
 
     start = np.zeros(len(precision))
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "ftol": 1e-10, "gtol": _TIGHT})

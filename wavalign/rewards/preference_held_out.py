@@ -93,7 +93,6 @@ def foretell(
     """
     prompt_fold, rater_fold = _folds(prompt), _folds(rater)
     scores = np.zeros((2, len(outcome)))
-    differences = left - right
     cells = [(p, r) for p in range(prompt_fold.max() + 1) for r in range(rater_fold.max() + 1)]
     several = rater_fold.max() > 0
     for number, (p, r) in enumerate(cells):
@@ -103,15 +102,17 @@ def foretell(
             continue
         if len(np.unique(prompt[known])) < 2:
             raise ValueError("There are too few votes on different prompts to hold some of them out.")
-        width = best_width(differences[known], outcome[known], prompt[known], rater[known])
-        found = fit(differences[known], outcome[known], _numbered(rater[known]), Prior(weight=width))
+        votes = left[known], right[known], outcome[known]
+        width = best_width(*votes, prompt[known], rater[known])
+        found = fit(*votes, _numbered(rater[known]), Prior(weight=width))
         scores[:, tested] = left[tested] @ found.weights, right[tested] @ found.weights
         told((number + 1) / len(cells))
     return Foretold(*scores)
 
 
 def best_width(
-    differences: np.ndarray,
+    left: np.ndarray,
+    right: np.ndarray,
     outcome: np.ndarray,
     prompt: np.ndarray,
     rater: np.ndarray,
@@ -124,8 +125,9 @@ def best_width(
         total = 0.0
         for each in range(fold.max() + 1):
             known, tested = fold != each, fold == each
-            found: Davidson = fit(differences[known], outcome[known], _numbered(rater[known]), Prior(weight=width))
-            total += tested.sum() * found.log_likelihood(differences[tested], outcome[tested])
+            votes = left[known], right[known], outcome[known]
+            found: Davidson = fit(*votes, _numbered(rater[known]), Prior(weight=width))
+            total += tested.sum() * found.log_likelihood(left[tested], right[tested], outcome[tested])
         return total
 
     return max(widths, key=likelihood)

@@ -78,10 +78,10 @@ class Scaling:
 class Calibration:
     """Scores in logits to 1..5: 1 + 4 Phi((score - centre) / spread).
 
-    ``spread`` is the standard deviation of the scores of replies that were voted on, so those fill the scale about
-    evenly, as the information gate expects (its divisor 4 is the variance of replies half 1, half 5). ``centre`` gets
-    3, "acceptable", where the direction gate is half open: the point below which raters call replies bad when enough
-    votes were "both bad", else the mean of the voted replies.
+    ``spread`` is the standard deviation of replies to one question, of those that were voted on: votes tell of no other
+    differences, and the information gate looks at those within a group. ``centre`` gets 3, "acceptable", where the
+    direction gate is half open: the point below which raters call replies bad when enough votes were "both bad", else
+    the mean of the replies that were voted on.
     """
 
     centre: float
@@ -92,7 +92,7 @@ class Calibration:
     def of(cls, left: np.ndarray, right: np.ndarray, outcome: np.ndarray) -> Calibration:
         """From scores (n,) of both replies of every vote."""
         scores = np.concatenate([left, right])
-        mean, spread = float(scores.mean()), float(scores.std())
+        mean, spread = float(scores.mean()), float(np.sqrt(np.mean((left - right) ** 2) / 2))
         bad = outcome == BOTH_BAD
         if spread == 0 or bad.sum() < _ENOUGH_BOTH_BAD or bad.all():
             return cls(mean, spread, "the mean of the replies that were voted on")

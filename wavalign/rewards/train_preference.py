@@ -105,8 +105,8 @@ def learn(votes: Learned, sizes: dict[Block, int], told: Told = lambda what, sha
     """
     scaling = Scaling.of(votes.left, votes.right, sizes)
     left, right = scaling(votes.left), scaling(votes.right)
-    # A rotation changes no fit: with fewer votes than features, the directions that no vote tells of are dropped.
-    _, _, axes = np.linalg.svd(left - right, full_matrices=False)
+    # A rotation changes no fit: with fewer votes than features, the directions that no reply takes are dropped.
+    _, _, axes = np.linalg.svd(np.concatenate([left, right]), full_matrices=False)
     left, right = left @ axes.T, right @ axes.T
     try:
         foretold = foretell(
@@ -115,17 +115,12 @@ def learn(votes: Learned, sizes: dict[Block, int], told: Told = lambda what, sha
     except ValueError as error:
         raise RewardError(str(error)) from error
     pairs = votes.outcome != BOTH_BAD
-    differences, outcome = (left - right)[pairs], votes.outcome[pairs]
+    voted = left[pairs], right[pairs], votes.outcome[pairs]
     rater = np.unique(votes.rater[pairs], return_inverse=True)[1]
-    width = best_width(differences, outcome, votes.prompt[pairs], rater)
-    found = fit(differences, outcome, rater, Prior(weight=width))
-    own = Calibration.of(left @ found.weights, right @ found.weights, votes.outcome)
-    held = Calibration.of(foretold.left, foretold.right, votes.outcome)
-    # Where acceptable begins is read off held-out scores, in their spreads: fitted ones are too sure of what they saw.
-    scores = np.concatenate([left @ found.weights, right @ found.weights])
-    known = np.concatenate([foretold.left, foretold.right])
-    shift = (held.centre - known.mean()) / held.spread if held.spread > 0 else 0.0
-    calibration = Calibration(float(scores.mean() + shift * own.spread), own.spread, held.told_by)
+    width = best_width(*voted, votes.prompt[pairs], rater)
+    found = fit(*voted, rater, Prior(weight=width))
+    # The scale is read off held-out scores: fitted ones are too sure of what they saw.
+    calibration = Calibration.of(foretold.left, foretold.right, votes.outcome)
     return PreferenceModel(axes.T @ found.weights, scaling, calibration, _figures(votes, foretold.gaps, width, found))
 
 
