@@ -8,6 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
+from app.pages import PAGES
 from tests.app.assets import make_tiny_assets
 from tests.browser import chromium
 from tests.browser.server import REPOSITORY, running_app, shipped_assets
@@ -30,8 +31,21 @@ def main() -> None:
                 for scheme in ("light", "dark"):
                     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
                     _pictures(page, address, folder, f"{size}-{scheme}")
+                    for other in PAGES[1:]:
+                        _picture(
+                            page, f"{address.rstrip('/')}/{other.path}", folder / f"{other.path}-{size}-{scheme}.png"
+                        )
                     page.close()
             browser.close()
+
+
+def _picture(page: Page, address: str, path: Path) -> None:
+    """A page as a first visitor finds it."""
+    page.goto(address)
+    page.wait_for_selector(".frame-device:not(:empty)")
+    page.wait_for_timeout(2500)
+    page.screenshot(path=path)
+    print(path)
 
 
 def _pictures(page: Page, address: str, folder: Path, name: str) -> None:

@@ -48,7 +48,7 @@ def downloaded(page) -> dict:
         return json.loads(archive.read("conversation.json")) | {"files": archive.namelist()}
 
 
-def keep_seed(page, seed: int, temperature: float = 1.2) -> None:
+def keep_seed(page, seed: int, temperature: float = 2.0) -> None:
     """Lively sampling, so that a different prompt is sure to sound different."""
     page.get_by_role("button", name="Sampling").click()
     for name in ("Temperature", "Speech temperature"):
