@@ -11,6 +11,7 @@ from pathlib import Path
 _CGROUPS = Path("/sys/fs/cgroup")
 _NEARLY_NOTHING = 2**20
 _TAIL = 64_000
+_LAUNCHER = "/torch/distributed/elastic/multiprocessing/api.py"
 
 _PLAIN: tuple[tuple[str, str], ...] = (
     (
@@ -68,10 +69,16 @@ def of_death(code: int | None, log: str, folder: Path, oom_kills: int) -> str:
 
 
 def last_exception(log: str) -> str | None:
-    """The last exception's own line in a log, with its message; None where there is no traceback."""
+    """The last exception's own line in a log, with its message; None where there is no traceback.
+
+    What torchrun says about its workers comes after what a worker said, and does not count.
+    """
+    log, launched, _ = log.partition(_LAUNCHER)
+    log = log[: log.rfind("\n") + 1] if launched else log
     start = log.rfind("Traceback (most recent call last):")
     if start < 0:
-        return None
+        lines = [line for line in log.splitlines() if line.strip()] if launched else []
+        return lines[-1].strip() if lines else None
     for line in log[start:].splitlines()[1:]:
         if line and not line[0].isspace() and re.match(r"[A-Za-z_][\w.]*(:|$)", line):
             return line.strip()

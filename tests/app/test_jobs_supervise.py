@@ -124,6 +124,14 @@ def test_killed_by_the_system_for_memory_or_by_somebody(tmp_path: Path) -> None:
     assert causes.oom_kills() >= 0
 
 
+def test_what_a_worker_said_counts_and_not_what_torchrun_says_about_it() -> None:
+    agent = "W1122 20:14 1 .venv/lib/torch/distributed/elastic/multiprocessing/api.py:1028] Sending SIGTERM\n"
+    about = "Traceback (most recent call last):\n  x\ntorch.distributed.elastic.ChildFailedError:\n"
+    raised = "Traceback (most recent call last):\n  File y\nKeyError: 'mine'\n"
+    assert causes.last_exception(raised + agent + about) == "KeyError: 'mine'"
+    assert causes.last_exception("There is no such field.\n" + agent + about) == "There is no such field."
+
+
 def test_a_progress_bar_is_read_as_it_was_last(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b"started\n 1%\r 2%\r 3%\nKeyError: 1\n")
     assert causes.tail(tmp_path / "log") == "started\n 3%\nKeyError: 1\n"

@@ -158,6 +158,10 @@ def test_a_job_from_start_to_talk(train_address, tab):
     page.wait_for_selector(".stage[data-state]")
     page.get_by_label("B", exact=True).click()
     page.get_by_role("option", name="promoted").click()
+    page.wait_for_timeout(500)
+    page.locator("#question textarea").fill("what is one plus two")
+    page.keyboard.press("Enter")
+    page.locator(".answer[data-state=done]").nth(1).wait_for()
 
 
 def test_nothing_scrolls_sideways_on_a_phone(train_address, tab):
