@@ -118,7 +118,8 @@ def fake_hub() -> Iterator[FakeHub]:
                 hub.lose_the_answer = False
                 self._refuse(403, "the answer was lost")
                 return
-            self._json({"commitOid": "1" * 40, "commitUrl": f"{hub.url}/datasets/someone/votes/commit/{'1' * 40}", "hookOutput": ""})
+            address = f"{hub.url}/datasets/someone/votes/commit/{'1' * 40}"
+            self._json({"commitOid": "1" * 40, "commitUrl": address, "hookOutput": ""})
 
         def _resolve(self, with_body: bool) -> None:
             found = re.search(r"/resolve/[^/]+/(.+)$", unquote(urlsplit(self.path).path))

@@ -1,6 +1,6 @@
 """Two steps of TRL's RewardTrainer and DPOTrainer on an export, with a tiny model: a process of its own.
 
-    python -m tests.app.trl_steps EXPORT-FOLDER SCRATCH-FOLDER
+python -m tests.app.trl_steps EXPORT-FOLDER SCRATCH-FOLDER
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 
 import torch
-
-import wavalign.torchaudio_guard  # noqa: F401  (before anything imports transformers)
 from datasets import Dataset, concatenate_datasets
 from transformers import AutoConfig, AutoModelForSequenceClassification
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
+import wavalign.torchaudio_guard  # noqa: F401  (before anything imports transformers)
 from tests.tiny import make_model, make_tokenizer
 
 _TEMPLATE = (

@@ -54,8 +54,8 @@ def _pictures(page: Page, address: str, folder: Path, name: str) -> None:
     page.wait_for_selector(".frame-device:not(:empty)")
     page.wait_for_timeout(500)
     page.screenshot(path=folder / f"empty-{name}.png")
-    for turn, act in enumerate((lambda: page.locator(".example").first.click(), lambda: _type(page)), start=1):
-        act()
+    for turn in (1, 2):
+        page.locator(".example").nth(turn - 1).click()
         page.locator(".exchange").nth(turn - 1).locator(".answer[data-state=done]").nth(1).wait_for()
         page.locator("#send").wait_for(state="visible")
     page.locator("#plot-b .js-plotly-plot").wait_for()
@@ -63,11 +63,6 @@ def _pictures(page: Page, address: str, folder: Path, name: str) -> None:
     page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
     page.screenshot(path=folder / f"talk-{name}.png", full_page=True)
     print(folder / f"talk-{name}.png")
-
-
-def _type(page: Page) -> None:
-    page.locator("#question textarea").fill("What is the capital of France in a happy voice?")
-    page.keyboard.press("Enter")
 
 
 if __name__ == "__main__":

@@ -67,6 +67,11 @@ def drop_tensor(file: Path, part: str) -> None:
     save_file(tensors, file, metadata={"format": "pt"})
 
 
+def spoil(file: Path) -> None:
+    """What a diverged training leaves."""
+    save_file({name: tensor * float("nan") for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+
+
 BROKEN_BASES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda f: (f / "config.json").unlink(), "config.json is missing"),
     "config not json": (lambda f: (f / "config.json").write_text("{"), "config.json is not valid JSON"),
@@ -74,7 +79,9 @@ BROKEN_BASES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
     "truncated weights": (lambda f: truncate(f / "model.safetensors"), "truncated"),
     "a tensor missing": (lambda f: drop_tensor(f / "model.safetensors", "up_proj"), "lacks 1 of its tensors"),
-    "another size": (lambda f: edit(f / "config.json", intermediate_size=48), "cannot be loaded"),
+    "another size": (lambda f: edit(f / "config.json", intermediate_size=48), r"has the shape .* config asks for"),
+    "no tokenizer.json": (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json is missing"),
+    "not numbers": (lambda f: spoil(f / "model.safetensors"), "not numbers"),
     "layout not json": (lambda f: (f / "interleaved.json").write_text("4:10"), "not valid JSON"),
     "layout incomplete": (lambda f: edit(f / "interleaved.json", speech_chunk=None), "lacks .speech_chunk"),
     "speech tokens missing": (lambda f: edit(f / "interleaved.json", speech_count=65), "audio_64"),
@@ -123,6 +130,8 @@ BROKEN_ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), "is missing"),
     "truncated": (lambda f: truncate(f / "adapter_model.safetensors"), "truncated"),
     "another shape": (lambda f: other_rank(f / "adapter_model.safetensors"), "another base"),
+    "another rank": (lambda f: edit(f / "adapter_config.json", r=3), "has the shape"),
+    "not numbers": (lambda f: spoil(f / "adapter_model.safetensors"), "not numbers"),
     "a matrix missing": (lambda f: drop_tensor(f / "adapter_model.safetensors", "lora_B"), "lacks"),
     "other modules": (lambda f: edit(f / "adapter_config.json", target_modules=["c_attn"]), "none of its target"),
     "fewer modules": (lambda f: edit(f / "adapter_config.json", target_modules=["q_proj"]), "no place for"),

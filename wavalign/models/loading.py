@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import nn
 
 import wavalign.torchaudio_guard  # noqa: F401  (transformers may look for torchaudio)
@@ -33,7 +34,7 @@ def load_base(name: str, folder: Path, device: torch.device | None = None) -> Ba
 
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     read_json(name, folder / "config.json")
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json")):
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise CheckpointError(f'Checkpoint "{name}" is incomplete: tokenizer.json is missing. Restore the folder.')
     for file in _weight_files(name, folder):
         tensor_shapes(name, file)
@@ -52,19 +53,26 @@ def load_base(name: str, folder: Path, device: torch.device | None = None) -> Ba
             dtype=torch.float32 if device.type == "cpu" else "auto",
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, in words
         )
     except Exception as error:  # transformers raises many kinds; each is about this folder
-        reason = str(error).strip().split("\n")[0][:200]
-        raise CheckpointError(f'Checkpoint "{name}" cannot be loaded: {reason}') from error
+        raise CheckpointError(f'Checkpoint "{name}" cannot be loaded: {_reason(error)}') from error
     finally:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+    for tensor, stored, wanted in info["mismatched_keys"]:
+        raise CheckpointError(
+            f'Checkpoint "{name}" does not fit its config.json: {tensor} has the shape {tuple(stored)}, but the '
+            f"config asks for {tuple(wanted)}. Restore both from one place."
+        )
     missing = sorted(info["missing_keys"])
     if missing:
         raise CheckpointError(
             f'Checkpoint "{name}" lacks {len(missing)} of its tensors ({missing[0]}, ...). Restore its weights.'
         )
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in model.parameters()):
+        raise CheckpointError(f'Checkpoint "{name}" holds weights that are not numbers. Its training diverged.')
     try:
         tokens = resolve(description, tokenizer, model.get_output_embeddings().weight.shape[0])
         codec = load_codec(folder / (description.codec or "codec"))
@@ -100,6 +108,8 @@ def attach(base: Base, name: str, folder: Path) -> str:
         if not (folder / ADAPTER_WEIGHTS).is_file():
             raise CheckpointError(f'Adapter "{name}" is incomplete: {ADAPTER_WEIGHTS} is missing. Restore the folder.')
         _check_fit(base, name, config, tensor_shapes(name, folder / ADAPTER_WEIGHTS))
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in load_file(folder / ADAPTER_WEIGHTS).values()):
+            raise CheckpointError(f'Adapter "{name}" holds weights that are not numbers. Its training diverged.')
         try:
             if hasattr(base.model, "peft_config"):
                 base.model.load_adapter(str(folder), adapter_name=adapter, is_trainable=False)
@@ -107,10 +117,15 @@ def attach(base: Base, name: str, folder: Path) -> str:
             else:
                 model = PeftModel.from_pretrained(base.model, str(folder), adapter_name=adapter, is_trainable=False)
         except (RuntimeError, ValueError, KeyError) as error:
-            reason = str(error).strip().split("\n")[0][:200]
-            raise CheckpointError(f'Adapter "{name}" cannot be attached to "{base.name}": {reason}') from error
+            raise CheckpointError(f'Adapter "{name}" cannot be attached to "{base.name}": {_reason(error)}') from error
         base.attached(model.eval())
     return adapter
+
+
+def _reason(error: Exception) -> str:
+    """What an exception says, in one line: its first, and the next where that only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:300]
 
 
 def tensor_shapes(name: str, file: Path) -> dict[str, tuple[int, ...]]:
@@ -150,8 +165,9 @@ def _check_fit(base: Base, name: str, config: Any, shapes: dict[str, tuple[int, 
         module = getattr(module, "base_layer", module)
         if inside or not isinstance(module, nn.Linear) or not check_target_module_exists(config, path):
             continue
-        expected[f"{_KEY_PREFIX}{path}.lora_A.weight"] = (None, module.in_features)
-        expected[f"{_KEY_PREFIX}{path}.lora_B.weight"] = (module.out_features, None)
+        rank = None if config.rank_pattern else config.r
+        expected[f"{_KEY_PREFIX}{path}.lora_A.weight"] = (rank, module.in_features)
+        expected[f"{_KEY_PREFIX}{path}.lora_B.weight"] = (module.out_features, rank)
     if not expected:
         raise CheckpointError(f"{wrong}: none of its target modules is there.")
     extra_modules = tuple(config.modules_to_save or ())
@@ -161,7 +177,7 @@ def _check_fit(base: Base, name: str, config: Any, shapes: dict[str, tuple[int, 
                 continue
             raise CheckpointError(f"{wrong}: it holds {key}, which that base has no place for.")
         if len(shape) != 2 or any(want not in (None, have) for want, have in zip(expected[key], shape, strict=True)):
-            raise CheckpointError(f"{wrong}: {key} has the shape {tuple(shape)}.")
+            raise CheckpointError(f"{wrong}, or its config is not its own: {key} has the shape {tuple(shape)}.")
     absent = next((key for key in expected if key not in shapes), None)
     if absent is not None:
         raise CheckpointError(f'Adapter "{name}" lacks {absent}, which its config asks for. Restore its weights.')
