@@ -14,12 +14,13 @@ from app.services import Services
 
 _WHAT = (
     "A reward model learns what raters prefer, from their votes, and can then be the reward of a training run. It is "
-    "tried on votes it never saw: other raters, other questions. Where it knows no more than chance it is no reward."
+    "tried on votes it never saw: other raters, other questions. Where it knows no more than chance it is no reward. "
+    "All votes that count are used, whatever the filters show."
 )
 _COMMANDS = (
     "```\npython -m app.export write votes/\npython -m wavalign.rewards.train_preference votes/ --out my-reward\n```"
 )
-_PEOPLE, _PROGRAMS = "people", "simulated raters"
+_PEOPLE, _PROGRAMS = "People", "Simulated raters"
 _SOURCES = {_PEOPLE: "human", _PROGRAMS: "simulated"}
 
 
@@ -31,14 +32,14 @@ def build(services: Services) -> None:
         voting = services.voting
         return RewardModels(voting.store, services.settings.home, services.settings.assets, voting.rules)
 
-    with gr.Accordion("Train a reward model from these votes", open=False, elem_id="reward-model"):
+    with gr.Accordion("Train a reward model from the votes", open=False, elem_id="reward-model"):
         gr.Markdown(_WHAT)
         if os.environ.get("SPACE_ID"):
             gr.Markdown(f"On a machine of your own:\n\n{_COMMANDS}")
             return
         with gr.Row():
             source = gr.Dropdown([_PEOPLE, _PROGRAMS], value=_PEOPLE, label="Votes of")
-            base = gr.Dropdown(_bases(services), label="Read by", info="the base whose hidden states it sees")
+            base = gr.Dropdown(_bases(services), label="Replies are read by")
             name = gr.Textbox("my-raters", label="Name", max_length=64)
         with gr.Row():
             start = gr.Button("Train", variant="primary")

@@ -89,7 +89,7 @@ def read(
     if decided < LEAST_DECIDED:
         reasons = ", ".join(f"{count} {reason}" for reason, count in votes.left_out.items())
         raise RewardError(
-            f"{votes.path} has {decided} usable votes for a side; a reward model needs {LEAST_DECIDED} at least"
+            f"There are {decided} usable votes for a side; a reward model needs {LEAST_DECIDED} at least"
             + (f" (left out: {reasons})." if reasons else ".")
         )
     both = np.concatenate(parts)
