@@ -17,6 +17,7 @@ from wavalign.models.protocol import Sampling
 _FIRST_CANDIDATES = 64
 _ATTEMPTS = 4
 """Draws from the whole distribution before the nucleus is sorted out; all but the last few per cent need one."""
+_ROUNDING = 1e-4  # more than a float32 softmax over a vocabulary is off
 _BELOW_ONE = np.float32(1 - 2**-22)  # times a float32 sum this stays below the sum
 
 
@@ -133,7 +134,11 @@ class Sampler:
             every = len(rows) == len(tokens)
             own = probabilities if every else probabilities[index]
             drawn = tokens if every else tokens[index]
-            likelier = (own * (own > own.gather(-1, drawn[:, None]))).sum(-1)
+            chosen = own.gather(-1, drawn[:, None])
+            # What is likelier than a token holds at most what the token leaves: mostly that settles it.
+            if (chosen[:, 0].cpu().numpy() > 1 + _ROUNDING - self.top_p[rows]).all():
+                return
+            likelier = (own * (own > chosen)).sum(-1)
             outside = likelier.cpu().numpy() >= self.top_p[rows]
             if not outside.any():
                 return
