@@ -169,5 +169,12 @@ def test_nothing_scrolls_sideways_on_a_phone(train_address, tab):
     page.locator(".train-card > summary").click()
     page.get_by_text("Advanced", exact=True).click()
     page.wait_for_timeout(500)
-    widths = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-    assert widths[0] <= widths[1]
+    page.get_by_text("As YAML or command line").click()
+    page.wait_for_timeout(500)
+    beyond = page.evaluate(
+        """() => [...document.querySelectorAll('.train *')]
+            .filter(node => node.offsetParent && !node.closest('.train-scroll, .train-tabs, svg'))
+            .filter(node => node.getBoundingClientRect().right > innerWidth + 1)
+            .map(node => node.outerHTML.slice(0, 120))"""
+    )
+    assert beyond == []
