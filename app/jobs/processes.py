@@ -13,11 +13,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 
 TAG = "WAVALIGN_JOB"
 """Names the job in the environment of the trainer and of everything it starts; its runner does not carry it."""
+HOME = "WAVALIGN_JOB_HOME"
+"""Names, beside the tag, the home whose store knows the job."""
 
 
 def tagged(job: str) -> list[psutil.Process]:
@@ -32,13 +35,14 @@ def tagged(job: str) -> list[psutil.Process]:
     return [process for process in found if process.pid != os.getpid()]
 
 
-def any_tagged() -> dict[int, str]:
-    """Every tagged process: its id -> the job's id."""
+def jobs_of(home: Path) -> dict[int, str]:
+    """Every tagged process of this home: its id -> the job's id. Another home's jobs are none of our business."""
     found = {}
     for process in psutil.process_iter():
         try:
-            job = process.environ().get(TAG)
-            if job and process.status() != psutil.STATUS_ZOMBIE:
+            environment = process.environ()
+            job = environment.get(TAG)
+            if job and environment.get(HOME) == str(home) and process.status() != psutil.STATUS_ZOMBIE:
                 found[process.pid] = job
         except (psutil.Error, OSError):
             continue

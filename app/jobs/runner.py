@@ -54,7 +54,7 @@ class Runner:
             tag=job.id,
             command=job.settings.get("command") or train_command(job.folder, self.assets, self.home, job.processes),
             minutes=job.minutes,
-            environment={} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus},
+            environment={processes.HOME: str(self.home)} | ({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}),
             graces=Graces(**job.settings.get("graces", {})),
         )
         with ExitStack() as locks:
@@ -74,7 +74,7 @@ class Runner:
                     raise
                 time.sleep(0.2)
         active = {each.id for each in self.queue.jobs(("starting", "running", "stopping"))}
-        for orphan in set(processes.any_tagged().values()) - active:
+        for orphan in set(processes.jobs_of(self.home).values()) - active:
             if left := processes.end(orphan, 30.0):
                 raise DeviceBusy(f"{device} is still held by process {left[0]} of an earlier job, which does not end.")
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -162,3 +165,22 @@ def test_a_large_job_is_not_overtaken_for_ever(bench: JobsBench) -> None:
     queue.finish(first.id, 1, "completed", "")
     assert queue.claim("here", devices).id == both.id
     assert len(queue.holds()) == 2
+
+
+def test_what_a_killed_job_left_on_the_device_is_ended_before_the_next_and_other_homes_are_left_alone(
+    bench: JobsBench, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    def left_behind(job: str, home: Path) -> subprocess.Popen:
+        marks = {processes.TAG: job, processes.HOME: str(home)}
+        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env={**os.environ, **marks})
+
+    ours = left_behind("forgotten", bench.home)
+    theirs = left_behind("of another home", tmp_path_factory.mktemp("another"))
+    try:
+        assert bench.ended(bench.start("--steps", "3")).state == "completed"
+        assert ours.wait(10) != 0
+        assert theirs.poll() is None
+    finally:
+        for process in (ours, theirs):
+            process.kill()
+            process.wait()
