@@ -35,6 +35,7 @@ function makePanels(panels, box) {
   for (const panel of panels) {
     const one = make("section", "train-panel");
     one.dataset.panel = panel.id;
+    one.hidden = true; // until it has a curve
     const title = make("h3", "", panel.title);
     if (panel.hint) title.title = panel.hint;
     const plot = make("div", "train-plot");
