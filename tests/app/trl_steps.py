@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 
 import torch
+
+import wavalign.torchaudio_guard  # noqa: F401  (before anything imports transformers)
+
+# isort: split
 from datasets import Dataset, concatenate_datasets
 from transformers import AutoConfig, AutoModelForSequenceClassification
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
-import wavalign.torchaudio_guard  # noqa: F401  (before anything imports transformers)
 from tests.tiny import make_model, make_tokenizer
 
 _TEMPLATE = (

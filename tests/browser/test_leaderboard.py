@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from tests.browser.server import running_app
+
 pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def address(tmp_path, assets):
+    """An app of its own: other tests vote."""
+    with running_app(tmp_path / "home", assets, tmp_path / "app.log") as at:
+        yield at.rstrip("/")
 
 
 def test_first_visit_says_how_many_votes_are_needed(open_page, address) -> None:
