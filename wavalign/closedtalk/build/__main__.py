@@ -129,6 +129,14 @@ STAGES: dict[str, Callable[[Build], None]] = {
     "tuned": Build.tuned,
 }
 
+#: What a stage reads under the work folder, and the stage that makes it.
+NEEDS = {
+    "codec": ("clips/*.npz", "clips"),
+    "recogniser": ("clips/*.npz", "clips"),
+    "tokens": ("turns/*.npz", "turns"),
+    "base": ("tokens/*.parquet", "tokens"),
+}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -147,6 +155,11 @@ def main() -> None:
     sizes = Sizes(**{name: getattr(arguments, name) for name in vars(Sizes())})
     build = Build(arguments.work, arguments.assets, arguments.human, arguments.seed, sizes)
     for stage in arguments.stage or STAGES:
+        pattern, maker = NEEDS.get(stage, ("", ""))
+        if pattern and not any(arguments.work.glob(pattern)):
+            parser.error(
+                f"stage {stage} needs {arguments.work / pattern}, which is not there; run --stage {maker} first."
+            )
         STAGES[stage](build)
 
 
