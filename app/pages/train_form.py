@@ -124,9 +124,7 @@ class TrainForm:
         plain = yaml.safe_load(recipes()[FIRST_RECIPE].read_text(encoding="utf-8"))
         return TrainConfig.model_validate(_under({**plain, "name": "demo", "base": self._base()}, DEMO))
 
-    def _config(
-        self, message: Mapping[str, Any], exporting: bool = False
-    ) -> tuple[TrainConfig | None, dict[str, str]]:
+    def _config(self, message: Mapping[str, Any], exporting: bool = False) -> tuple[TrainConfig | None, dict[str, str]]:
         """``exporting``: the arena's votes are made a data set where they are asked for without a path."""
         plain, changes = message.get("plain"), message.get("changes")
         if not isinstance(plain, dict) or not isinstance(changes, dict) or len(json.dumps(plain)) > _LONGEST:
