@@ -45,6 +45,14 @@ def wait_for(what, process: subprocess.Popen) -> None:
         time.sleep(0.002)
 
 
+def modified(path: Path) -> float:
+    """Seconds since the epoch; 0 for what is gone by now."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("config") / "config.yaml"
@@ -70,8 +78,10 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(assets, tmp_path, config, st
     process.wait()
     assert not (run / "result.json").exists()
 
+    # The first kill may have left a half-written checkpoint; only one that this attempt began counts.
+    began = time.time()
     process = start(assets, run)
-    wait_for(lambda: any((run / "checkpoints").glob(".tmp-step-*")), process)
+    wait_for(lambda: any(modified(path) > began for path in (run / "checkpoints").glob(".tmp-step-*")), process)
     process.kill()
     process.wait()
     assert checkpoints.latest(run / "checkpoints") is not None
