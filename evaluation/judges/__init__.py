@@ -1,0 +1,1 @@
+"""Judges that score replies no rule can: OpenAI-compatible models, asked with prompts of our own."""

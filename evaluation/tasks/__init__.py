@@ -1,0 +1,1 @@
+"""Benchmarks that checkpoints are evaluated on, one file each."""
