@@ -49,6 +49,20 @@ def test_choosing_another_kind_drops_the_fields_of_the_first(tmp_path):
     assert config.method.mix.rl == 0.3
 
 
+@pytest.mark.parametrize("recipe", ["wavalign", "sft", "dpo-text"])
+def test_a_field_of_the_usual_kind_needs_no_kind(recipe):
+    config = load_config(recipes()[recipe], ["tuning.rank=16"])
+    assert (config.tuning.kind, config.tuning.rank) == ("lora", 16)
+    assert make_config({"method": {"mix": {"alpha": 0.5}}}).method.mix.alpha == 0.5
+
+
+def test_no_field_is_dropped_because_its_kind_comes_after_it():
+    config = load_config(recipes()["sft"], ["tuning.rank=16", "tuning.kind=lora"])
+    assert config.tuning.rank == 16
+    with pytest.raises(ConfigError, match="rank is not a field"):
+        load_config(recipes()["sft"], ["tuning.rank=16", "tuning.kind=full"])
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [

@@ -5,10 +5,11 @@ A recipe is only a choice of these values (``wavalign/recipes``). No torch is im
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from wavalign.rewards.config import RewardConfig
 from wavalign.training.data_config import DataConfig
@@ -22,6 +23,15 @@ class ConfigError(ValueError):
 
 class _Block(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def _unless_named(kind: str) -> BeforeValidator:
+    """Fields of a block that does not name its kind are those of its usual ``kind``."""
+
+    def tagged(block: Any) -> Any:
+        return {"kind": kind, **block} if isinstance(block, Mapping) and "kind" not in block else block
+
+    return BeforeValidator(tagged)
 
 
 class RolloutConfig(_Block):
@@ -91,7 +101,7 @@ class HybridMethod(_Block):
     """The term on sampled replies."""
     anchor: Anchor = Anchor()
     """The term on demonstrations."""
-    mix: MixConfig = WavAlignMix()
+    mix: Annotated[MixConfig, _unless_named("wavalign")] = WavAlignMix()
     """How much of each."""
     mix_per_channel: bool = False
     """Scope routed: words and speech each have a lambda of their own, from their own rewards."""
@@ -234,9 +244,11 @@ class TrainConfig(_Block):
     """What makes a reply good."""
     rollouts: RolloutConfig = RolloutConfig()
     """How replies are sampled."""
-    method: Annotated[HybridMethod | PreferenceMethod, Field(discriminator="kind")] = HybridMethod()
+    method: Annotated[HybridMethod | PreferenceMethod, Field(discriminator="kind"), _unless_named("hybrid")] = (
+        HybridMethod()
+    )
     """What is learned from them."""
-    tuning: Annotated[LoraTuning | FullTuning, Field(discriminator="kind")] = LoraTuning()
+    tuning: Annotated[LoraTuning | FullTuning, Field(discriminator="kind"), _unless_named("lora")] = LoraTuning()
     """Which weights change."""
     optimiser: Optimiser = Optimiser()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

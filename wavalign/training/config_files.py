@@ -80,7 +80,7 @@ def overridden(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, A
             if not isinstance(inner, dict):
                 raise ConfigError(f'"{override}": {".".join(path[: depth + 1])} is a value, not a block of fields.')
             block = inner
-        if path[-1] == _CHOICE and block.get(_CHOICE) != parsed:
+        if path[-1] == _CHOICE and block.get(_CHOICE, parsed) != parsed:
             block.clear()
         block[path[-1]] = parsed
     return result
