@@ -21,11 +21,11 @@ from typing import Any
 import httpx
 
 from wavalign.rewards.config import JudgeConfig
-from wavalign.rewards.protocol import RewardError, checked
+from wavalign.rewards.protocol import HIGHEST, RewardError, checked
 
 _AGAIN = frozenset({408, 409, 425, 429})
 _MISCONFIGURED = frozenset({401, 403, 404})
-_SCORE = re.compile(r"<score>\s*(-?\d+(?:\.\d+)?)\s*(?:/\s*5\s*)?</score>", re.IGNORECASE)
+_SCORE = re.compile(r"<score>\s*(-?\d+(?:\.\d+)?)\s*(?:/\s*(\d+)\s*)?</score>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,13 @@ class Judgement:
 
 def parse_score(words: str) -> float | None:
     """The last ``<score>`` of a judgement; None when there is none, or it is not a number from 1 to 5."""
-    found = _SCORE.findall(words)
-    return checked(float(found[-1])) if found else None
+    return checked(stated_score(words, HIGHEST))
+
+
+def stated_score(words: str, highest: float) -> float | None:
+    """The number in the last ``<score>`` of a judgement, alone or as "4/5" out of ``highest``; None without one."""
+    found = [number for number, out_of in _SCORE.findall(words) if not out_of or float(out_of) == highest]
+    return float(found[-1]) if found else None
 
 
 class JudgeClient:
@@ -67,8 +72,16 @@ class JudgeClient:
         limits = httpx.Limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency)
         self._http = httpx.Client(headers=headers, timeout=config.timeout_s, limits=limits)
 
-    def ask(self, instruction: str, request: str, recordings: list[tuple[str, bytes]]) -> Judgement:
+    def ask(
+        self,
+        instruction: str,
+        request: str,
+        recordings: list[tuple[str, bytes]],
+        parse: Callable[[str], float | None] = parse_score,
+    ) -> Judgement:
         """One judgement of ``recordings`` (what each is, its wav bytes), under ``instruction``.
+
+        ``parse`` reads the score in the judge's words; None from it is asked again.
 
         Raises:
             RewardError: when the endpoint can judge nothing as it is configured.
@@ -88,7 +101,7 @@ class JudgeClient:
         for attempt in range(self.config.attempts):
             if self._stop.is_set():
                 return Judgement(None, reason="the run was stopped")
-            judgement, again, asked_wait = self._once(body)
+            judgement, again, asked_wait = self._once(body, parse)
             if judgement.score is not None or not again:
                 return judgement
             if attempt + 1 < self.config.attempts:
@@ -106,7 +119,7 @@ class JudgeClient:
     def close(self) -> None:
         self._http.close()
 
-    def _once(self, body: dict[str, Any]) -> tuple[Judgement, bool, float | None]:
+    def _once(self, body: dict[str, Any], parse: Callable[[str], float | None]) -> tuple[Judgement, bool, float | None]:
         """The judgement, whether asking again may help, and the seconds the server asks to wait."""
         try:
             response = self._http.post(f"{self.config.url}/chat/completions", json=body)
@@ -128,8 +141,8 @@ class JudgeClient:
         words = _words(response)
         if words is None:
             return Judgement(None, reason="the body is not a chat completion"), True, None
-        score = parse_score(words)
-        reason = "" if score is not None else "no score from 1 to 5 in the judgement"
+        score = parse(words)
+        reason = "" if score is not None else "no score in the judgement that its scale has"
         return Judgement(score, words, reason), score is None, None
 
 

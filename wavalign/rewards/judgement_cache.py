@@ -32,12 +32,20 @@ class JudgementCache:
 
     def get(self, key: str) -> float | None:
         """The remembered score; None when there is none, or its file is damaged (it is then asked again)."""
+        try:
+            return checked(float((self.entry(key) or {})["score"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def entry(self, key: str) -> dict[str, Any] | None:
+        """All that was remembered (the score on its own scale, and what is kept beside it); None as in ``get``."""
         if self.folder is None:
             return None
         try:
-            return checked(float(json.loads(self._path(key).read_text(encoding="utf-8"))["score"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            entry = json.loads(self._path(key).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             return None
+        return entry if isinstance(entry, dict) else None
 
     def put(self, key: str, score: float, **about: Any) -> None:
         """Remembers a score; ``about`` (the judge's words, its model) is kept beside it for people to read."""
