@@ -63,7 +63,8 @@ class ClosedTalk:
             self.name = f"closedtalk/{part}"
 
     def items(self, limit: int | None = None, seed: int = 0) -> Items:
-        return spread([Entry(id_, family, partial(self._item, id_)) for id_, family in self._families], limit, seed)
+        entries = [Entry(id_, family, partial(self._item, id_)) for id_, family in self._families]
+        return spread(entries, limit, seed, even=False)
 
     def score(self, pairs: Sequence[tuple[Item, Said]]) -> list[Scored]:
         return [self._score(item, said) for item, said in pairs]

@@ -49,18 +49,19 @@ class Items(Sequence[Item]):
         return self._entries[index].load()
 
 
-def spread(entries: Sequence[Entry], limit: int | None, seed: int) -> Items:
-    """``limit`` of the entries in their order: the categories take turns, each gives its own in a seeded order.
+def spread(entries: Sequence[Entry], limit: int | None, seed: int, even: bool = True) -> Items:
+    """``limit`` of the entries in their order, drawn by ``seed``; a larger limit keeps what a smaller one has chosen.
 
-    A larger limit keeps what a smaller one has chosen. None takes them all.
+    ``even`` lets the categories take turns, for benchmarks whose aggregate is a mean of subsets; without it every
+    entry is as likely, so that a mean over replies estimates the whole set's. None takes them all.
     """
     if limit is None or limit >= len(entries):
         return Items(entries)
     by_category: dict[str, list[int]] = {}
     for place, entry in enumerate(entries):
-        by_category.setdefault(entry.category, []).append(place)
+        by_category.setdefault(entry.category if even else "", []).append(place)
     rng = np.random.default_rng(seed)
-    orders = [list(rng.permutation(places)) for places in by_category.values()]
+    orders = [rng.permutation(places).tolist() for places in by_category.values()]
     turns = sorted((turn, column) for column, order in enumerate(orders) for turn in range(len(order)))
     chosen = sorted(orders[column][turn] for turn, column in turns[: max(limit, 0)])
     return Items([entries[place] for place in chosen])

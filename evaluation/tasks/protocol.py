@@ -100,7 +100,7 @@ class Task(Protocol):
     needs: frozenset[Literal["transcript", "waveform"]]
 
     def items(self, limit: int | None = None, seed: int = 0) -> Sequence[Item]:
-        """The prompts; with a ``limit`` that many in all, spread evenly over the categories and drawn by ``seed``.
+        """The prompts; with a ``limit`` that many in all, drawn by ``seed``; subsets of a benchmark take turns.
 
         Raises:
             TaskError: when the data set is missing or not in its schema.
