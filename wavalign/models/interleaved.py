@@ -5,27 +5,32 @@ Everything a family needs is in its description (``interleaved.json``); this cla
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from wavalign.audio import Waveform
 from wavalign.codecs.protocol import SpeechCodec
 from wavalign.dialogue import Dialogue, Reply, ReplyChunk
-from wavalign.models import scoring
+from wavalign.models import scoring, shared_rows
 from wavalign.models.decoding import Completion, Row, Step, decode
 from wavalign.models.engine import Engine, engine_for
 from wavalign.models.grammar import Grammar
-from wavalign.models.layout import LayoutError, TokenMap
+from wavalign.models.layout import LAYOUT_FILE, LayoutError, TokenMap
 from wavalign.models.prompting import Prompter
 from wavalign.models.protocol import GenerationError, Request, Rollout, Sampling, Scores
+from wavalign.models.shared_rows import FlatScores, SharedRow
 from wavalign.models.streaming import ReplyBuilder
 
 
@@ -42,6 +47,7 @@ class Base:
     tokens: TokenMap
     codec: SpeechCodec
     lock: threading.RLock = field(default_factory=threading.RLock)
+    task_type: str | None = "CAUSAL_LM"
 
     def __post_init__(self) -> None:
         self.network = self.model
@@ -57,6 +63,39 @@ class Base:
             if self._engine is None:
                 self._engine = engine_for(self.model, self.lock)
             return self._engine
+
+    def policy(self, adapters: Mapping[str, str | None]) -> InterleavedModel:
+        """A model over checkpoints of this base; see ``TrainableBase``."""
+        return InterleavedModel(self, adapters)
+
+    def score_rows(self, module: nn.Module, rows: Sequence[SharedRow], packed: bool) -> FlatScores:
+        """Log-probabilities of the wanted tokens, in one forward of ``module``; see ``TrainableBase``."""
+        return shared_rows.score_rows(module, self.network, rows, packed)
+
+    def packs(self) -> bool:
+        """Whether packed rows get the numbers of separate ones."""
+        return shared_rows.packs(self.network, self.tokens.vocabulary_size)
+
+    def weights_changed(self, adapter: str | None) -> None:
+        """What decodes quickly must read the weights of ``adapter`` (None: the base's own) again."""
+        self.engine.weights_changed(adapter)
+
+    def frozen_copy(self) -> Base:
+        """The same base with weights of its own, which are not trained."""
+        network = copy.deepcopy(self.network).eval().requires_grad_(False)
+        return Base(self.name, network, self.tokenizer, self.tokens, self.codec)
+
+    def unfreeze(self) -> None:
+        """All weights are trained from here on, in float32."""
+        self.network.float().requires_grad_(True)
+
+    def export(self, folder: Path, source: Path) -> None:
+        """Writes a base's folder with the weights as they are now; ``source`` is the folder it was loaded from."""
+        self.network.save_pretrained(str(folder))
+        self.tokenizer.save_pretrained(str(folder))
+        description = json.loads((source / LAYOUT_FILE).read_text(encoding="utf-8"))
+        description["codec"] = str((source / (description.get("codec") or "codec")).resolve())
+        (folder / LAYOUT_FILE).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
     def attached(self, model: Any) -> None:
         """``model`` is this base with one more adapter; the engine is chosen again."""
@@ -219,14 +258,16 @@ class InterleavedModel:
         stop: threading.Event | None = None,
         first: int = 0,
         text_only: bool = False,
+        spoken: int | None = None,
     ) -> list[list[Rollout]]:
         """``group_size`` completions of each prompt, each prompt read once; see ``TrainablePolicy``."""
         adapter = self._adapter(checkpoint or self.names[0])
         limit = self._speech_limit(sampling)
+        cut = [text_only or (spoken is not None and k >= spoken) for k in range(group_size)]
         rows = []
         for index, prompt in enumerate(prompts, start=first):
             settings = self._fitted(sampling, len(prompt))
-            rows += [Row(prompt, settings, adapter, (index << 32) + k, limit, text_only) for k in range(group_size)]
+            rows += [Row(prompt, settings, adapter, (index << 32) + k, limit, cut[k]) for k in range(group_size)]
         completions = finished(decode(self.base.engine, self.base.grammar, rows, logprobs=True, stop=stop))
         rollouts = [Rollout(tuple(c.tokens), np.array(c.logprobs, np.float32), c.finished) for c in completions]
         return [rollouts[start : start + group_size] for start in range(0, len(rollouts), group_size)]

@@ -8,13 +8,16 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
 from wavalign.audio import Waveform
 from wavalign.dialogue import Dialogue, Reply, ReplyChunk
+
+if TYPE_CHECKING:
+    from wavalign.models.shared_rows import FlatScores, SharedRow
 
 
 class SamplingError(ValueError):
@@ -193,11 +196,13 @@ class TrainablePolicy(Protocol):
         stop: threading.Event | None = None,
         first: int = 0,
         text_only: bool = False,
+        spoken: int | None = None,
     ) -> list[list[Rollout]]:
         """``group_size`` completions of each prompt, each prompt read once. Row i, sample k: a seed of its own.
 
         ``first`` is the number of the first prompt in a larger batch, so that parts of it draw as the whole would.
-        ``text_only`` ends a completion, as finished, where its text ends.
+        ``text_only`` ends a completion, as finished, where its text ends; with ``spoken``, all but the first so many
+        of each prompt end there.
         """
 
     def score(
@@ -217,3 +222,40 @@ class TrainablePolicy(Protocol):
 
     def lora_targets(self) -> list[str]:
         """Names of the modules that adapters attach to, as PEFT's ``target_modules``."""
+
+
+class TrainableBase(Protocol):
+    """The weights that checkpoints of one base share, as a trainer holds them; each layout has its own."""
+
+    name: str
+    model: Any
+    """The network, or the PEFT model around it once an adapter is attached."""
+    network: torch.nn.Module
+    lock: threading.RLock
+    """Held while modules run or change."""
+    task_type: str | None
+    """What PEFT is told of the network; None for what is no plain causal LM."""
+
+    def attached(self, model: Any) -> None:
+        """``model`` is this base with one more adapter."""
+
+    def policy(self, adapters: Mapping[str, str | None]) -> Any:
+        """A ``SpokenDialogueModel`` and ``TrainablePolicy`` over checkpoints: name -> adapter, None for the base."""
+
+    def score_rows(self, module: torch.nn.Module, rows: Sequence[SharedRow], packed: bool) -> FlatScores:
+        """One forward over ``rows`` through ``module``: ``model`` or what a launcher wrapped around it."""
+
+    def packs(self) -> bool:
+        """Whether completions of one prompt may share a row without changing their numbers."""
+
+    def weights_changed(self, adapter: str | None) -> None:
+        """An optimiser has changed the weights of ``adapter`` (None: the base's own)."""
+
+    def frozen_copy(self) -> TrainableBase:
+        """The same base with weights of its own, which are not trained."""
+
+    def unfreeze(self) -> None:
+        """All weights that full fine-tuning trains are trained from here on, in float32."""
+
+    def export(self, folder: Path, source: Path) -> None:
+        """Writes a base's folder with the weights as they are now; ``source`` is the folder it was loaded from."""

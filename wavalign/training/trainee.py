@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,12 +13,10 @@ import torch
 from safetensors.torch import load_file, load_model, save_model
 from torch import nn
 
-from wavalign.models.interleaved import Base, InterleavedModel
-from wavalign.models.layout import LAYOUT_FILE
 from wavalign.models.loading import ADAPTER_WEIGHTS, load_base, tensor_shapes
-from wavalign.models.protocol import Checkpoint, CheckpointError
+from wavalign.models.protocol import Checkpoint, CheckpointError, TrainableBase
 from wavalign.models.registry import Registry
-from wavalign.models.shared_rows import FlatScores, packs, score_rows
+from wavalign.models.shared_rows import FlatScores
 from wavalign.training.batch import Unit
 from wavalign.training.config import ConfigError, LoraTuning, TrainConfig
 
@@ -38,20 +35,21 @@ class Trainee:
     def __init__(self, config: TrainConfig, registry: Registry, device: torch.device, needs_reference: bool) -> None:
         self.config = config
         self.origin: Checkpoint = registry.checkpoint(config.base)
-        self.base: Base = load_base(self.origin.base_name, Path(self.origin.base), device)
+        self.base: TrainableBase = load_base(self.origin.base_name, Path(self.origin.base), device)
         torch.manual_seed(config.seed)
-        self.frozen: nn.Module | None = None
+        self.frozen: TrainableBase | None = None
         if isinstance(config.tuning, LoraTuning):
             self._adapt(config.tuning)
             names = {POLICY: _ADAPTER, REFERENCE: _START if self.origin.adapter else None}
-            self.policy = self.sampled_reference = InterleavedModel(self.base, names)
+            self.policy = self.sampled_reference = self.base.policy(names)
         else:
             if self.origin.adapter is not None:
                 raise ConfigError(f'tuning.kind full starts from a base, and "{config.base}" is an adapter.')
-            self.base.network.float().requires_grad_(True)
-            self.policy = InterleavedModel(self.base, {POLICY: None})
+            self.base.unfreeze()
+            self.policy = self.base.policy({POLICY: None})
             if needs_reference:
-                self._freeze_copy()
+                self.frozen = self.base.frozen_copy()
+                self.sampled_reference = self.frozen.policy({REFERENCE: None})
         self.module: nn.Module = self.base.model
         self.precision = _precision(config, device)
         self.packed = self._packing(config)
@@ -76,7 +74,7 @@ class Trainee:
         self.base.model.train(torch.is_grad_enabled())
         try:
             with self._autocast():
-                return score_rows(self.module, self.network, [unit.row for unit in units], self.packed)
+                return self.base.score_rows(self.module, [unit.row for unit in units], self.packed)
         finally:
             self.base.model.eval()
 
@@ -86,13 +84,13 @@ class Trainee:
         rows = [unit.row for unit in units]
         with self._autocast():
             if self.frozen is not None:
-                return score_rows(self.frozen, self.frozen, rows, self.packed).logprobs
+                return self.frozen.score_rows(self.frozen.model, rows, self.packed).logprobs
             with self._reference():
-                return score_rows(self.base.model, self.network, rows, self.packed).logprobs
+                return self.base.score_rows(self.base.model, rows, self.packed).logprobs
 
     def stepped(self) -> None:
         """The optimiser has changed the weights: what decodes quickly must read them again."""
-        self.base.engine.weights_changed(_ADAPTER if isinstance(self.config.tuning, LoraTuning) else None)
+        self.base.weights_changed(_ADAPTER if isinstance(self.config.tuning, LoraTuning) else None)
 
     def save_state(self, folder: Path) -> None:
         """The trained weights, exactly, into ``folder``."""
@@ -120,12 +118,7 @@ class Trainee:
         if isinstance(self.config.tuning, LoraTuning):
             self.save_state(temporary)
         else:
-            self.network.save_pretrained(str(temporary))
-            self.base.tokenizer.save_pretrained(str(temporary))
-            source = Path(self.origin.base)
-            description = json.loads((source / LAYOUT_FILE).read_text(encoding="utf-8"))
-            description["codec"] = str((source / (description.get("codec") or "codec")).resolve())
-            (temporary / LAYOUT_FILE).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+            self.base.export(temporary, Path(self.origin.base))
         (temporary / PROVENANCE).write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
@@ -146,8 +139,8 @@ class Trainee:
                 r=tuning.rank,
                 lora_alpha=tuning.alpha,
                 lora_dropout=tuning.dropout,
-                target_modules=list(tuning.targets or InterleavedModel(base, {}).lora_targets()),
-                task_type="CAUSAL_LM",
+                target_modules=list(tuning.targets or base.policy({}).lora_targets()),
+                task_type=base.task_type,
             )
             try:
                 model = get_peft_model(base.model, settings, adapter_name=_ADAPTER)
@@ -156,11 +149,6 @@ class Trainee:
                 raise ConfigError(f"tuning.targets does not fit {base.name}: {reason}") from error
         model.peft_config[_ADAPTER].base_model_name_or_path = base.name
         base.attached(model.eval())
-
-    def _freeze_copy(self) -> None:
-        self.frozen = copy.deepcopy(self.network).eval().requires_grad_(False)
-        copied = Base(self.base.name, self.frozen, self.base.tokenizer, self.base.tokens, self.base.codec)
-        self.sampled_reference = InterleavedModel(copied, {REFERENCE: None})
 
     @contextmanager
     def _reference(self) -> Iterator[None]:
@@ -183,7 +171,7 @@ class Trainee:
     def _packing(self, config: TrainConfig) -> bool:
         if config.packing == "off":
             return False
-        able = packs(self.network, self.base.tokens.vocabulary_size)
+        able = self.base.packs()
         if config.packing == "on" and not able:
             raise ConfigError(f"packing is on, but {self.base.name} gives packed rows other numbers; use auto or off.")
         return able
