@@ -193,7 +193,13 @@ def test_evaluations_are_the_same_each_time_and_leave_samples(assets, tmp_path) 
     scores = [{k: v for k, v in line.items() if k.startswith(("eval/", "guard/"))} for line in lines]
     assert scores[0] == scores[1] == scores[2]
     expected = {"eval/semantic/score", "eval/acoustic/nll_speech", "eval/acoustic/nll_text", "guard/nll_speech"}
+    expected |= {"eval/acoustic/energy_sd", "eval/acoustic/pause_ratio"}
+    expected |= {f"eval/{name}/{channel}" for name in ("kl", "entropy") for channel in ("text", "speech")}
     assert expected <= scores[0].keys()
+    # Nothing was learned: the policy is its reference, and as undecided as a random network is.
+    for channel in ("text", "speech"):
+        assert scores[0][f"eval/kl/{channel}"] == pytest.approx(0, abs=1e-6)
+        assert scores[0][f"eval/entropy/{channel}"] > 0
     assert {path.name for path in (tmp_path / "samples" / "step-2").iterdir()} == {"00.wav", "01.wav", "samples.jsonl"}
 
 

@@ -1,8 +1,11 @@
 """What the model says to held-out prompts, measured the same way with the same seeds each time.
 
 ``eval/semantic/*`` are of the words of several sampled replies to each prompt, ``eval/acoustic/*`` of one spoken reply
-to some of them and of the demonstrations' likelihood. ``guard/*`` is how much worse a measure has become since before
-training: what the reward does not see can break unnoticed.
+to some of them and of the demonstrations' likelihood. ``eval/kl/*`` and ``eval/entropy/*`` are of the tokens of those
+spoken replies, in nats a token: the k3 estimate of the distance from the reference (the untrained model), and the
+policy's entropy. They exist for every method, also where training itself samples no speech or has no use for a
+reference. ``guard/*`` is how much worse a measure has become since before training: what the reward does not see can
+break unnoticed.
 """
 
 from __future__ import annotations
@@ -24,16 +27,19 @@ from wavalign.rewards.combine import RewardMix
 from wavalign.rewards.config import RewardConfig
 from wavalign.rewards.protocol import Answer
 from wavalign.rewards.registry import RECOGNISER_FOLDER, REFERENCES_FILE, RewardContext
+from wavalign.training import objectives
 from wavalign.training.batch import Completion, Unit, flatten
 from wavalign.training.channels import NAMES, channels_of
-from wavalign.training.config import Evaluation
+from wavalign.training.config import Evaluation, LoraTuning
 from wavalign.training.examples import Example
+from wavalign.training.hybrid import channel_means, channel_sums
 from wavalign.training.trainee import POLICY, Trainee
 from wavalign.training.world import World, joined
 
 RIGHT = 4.0
 """A semantic score from which an answer counts as right."""
 _ROWS_AT_ONCE = 64
+_ROWS_SCORED = 16
 GUARDED = {"wer": 1.0, "delivery": -1.0, "nll_speech": 1.0, "nll_text": 1.0}
 """Acoustic measures that are guarded, and the sign of getting worse."""
 
@@ -55,6 +61,8 @@ class Spoken:
     f0_sd: float | None = None
     rate: float | None = None
     energy: float | None = None
+    energy_sd: float | None = None
+    pause_ratio: float | None = None
 
 
 class Evaluator:
@@ -149,7 +157,8 @@ class Evaluator:
         if not examples:
             return {}
         mine: list[tuple[Spoken, Waveform | None]] = []
-        for example, rollout in joined(self._answers(examples, 1, text_only=False)):
+        said = joined(self._answers(examples, 1, text_only=False))
+        for example, rollout in said:
             waveform = self.trainee.policy.decode_speech(rollout.tokens)
             text = self.trainee.policy.text_of(rollout.tokens)
             spoken = self._measured(example, text, rollout.finished, waveform)
@@ -166,11 +175,38 @@ class Evaluator:
         wanted = [r for r in replies if r.delivery is not None and self.has_references]
         if wanted:
             metrics["delivery"] = float(np.mean([r.nearest == r.delivery for r in wanted]))
-        for name in ("f0_sd", "rate", "energy"):
+        for name in ("f0_sd", "rate", "energy", "energy_sd", "pause_ratio"):
             values = [value for r in replies if (value := getattr(r, name)) is not None]
             if values:
                 metrics[name] = float(np.mean(values))
-        return {f"eval/acoustic/{name}": value for name, value in metrics.items()}
+        return {f"eval/acoustic/{name}": value for name, value in metrics.items()} | self._drift(said)
+
+    @torch.no_grad()
+    def _drift(self, said: Sequence[tuple]) -> dict[str, float]:
+        """Distance from the reference and entropy on these (example, rollout) pairs of the policy's own replies.
+
+        Every process scores all of them: forwards of a wrapped model must be as many on each.
+        """
+        trainee, policy = self.trainee, self.trainee.policy
+        mine = [(policy.encode_prompt(example.prompt), list(rollout.tokens)) for example, rollout in said]
+        units = [
+            Unit(prompt, [Completion(tokens, channels_of(policy, tokens), target=True)])
+            for prompt, tokens in joined(self.world.gather(mine))
+        ]
+        # Full fine-tuning keeps a copy of the untrained weights only where its loss needs one.
+        compared = trainee.frozen is not None or isinstance(trainee.config.tuning, LoraTuning)
+        sums: dict[str, float] = {}
+        for start in range(0, len(units), _ROWS_SCORED):
+            batch = units[start : start + _ROWS_SCORED]
+            scores = trainee.logprobs(batch)
+            flat = flatten(batch, scores.logprobs.device)
+            parts = channel_sums("entropy", scores.entropy, flat, flat.target)
+            if compared:
+                divergence = objectives.k3(scores.logprobs, trainee.reference_logprobs(batch))
+                parts |= channel_sums("kl", divergence, flat, flat.target)
+            sums = {name: sums.get(name, 0.0) + value for name, value in parts.items()}
+        found = {name: channel_means(name, sums) for name in ("kl", "entropy")}
+        return {f"eval/{name}/{label}": value for name, means in found.items() for label, value in means.items()}
 
     def _measured(self, example: Example, text: str, finished: bool, waveform: Waveform) -> Spoken:
         measures = measure(waveform, text)
@@ -197,6 +233,8 @@ class Evaluator:
             f0_sd=measures.f0_sd_semitones,
             rate=measures.letters_per_second,
             energy=measures.energy_db,
+            energy_sd=measures.energy_sd_db,
+            pause_ratio=measures.pause_ratio,
         )
 
     @torch.no_grad()
@@ -208,8 +246,8 @@ class Evaluator:
                 completion = Completion(tokens, channels_of(policy, tokens), target=True)
                 units.append(Unit(policy.encode_prompt(example.prompt), [completion]))
         sums = {name: [0.0, 0.0] for name in NAMES.values()}
-        for start in range(0, len(units), 16):
-            batch = units[start : start + 16]
+        for start in range(0, len(units), _ROWS_SCORED):
+            batch = units[start : start + _ROWS_SCORED]
             logp = self.trainee.logprobs(batch).logprobs
             flat = flatten(batch, logp.device)
             for channel, name in NAMES.items():
