@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from torch import nn
 
 import wavalign.torchaudio_guard  # noqa: F401  (transformers may look for torchaudio)
 from wavalign.codecs.loading import CodecError, load_codec
-from wavalign.models.interleaved import Base
+from wavalign.models.interleaved import Base, InterleavedModel
 from wavalign.models.layout import InterleavedDescription, LayoutError, resolve
-from wavalign.models.protocol import CheckpointError
+from wavalign.models.protocol import CheckpointError, Sampling
 from wavalign.models.registry import read_json
 
 WEIGHTS = "model.safetensors"
@@ -23,8 +24,16 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _KEY_PREFIX = "base_model.model."
 
 
-def load_base(name: str, folder: Path, device: torch.device | None = None) -> Base:
-    """A base folder onto ``device`` (a GPU when there is one): float32 on a CPU, as stored on a GPU.
+def load_base(
+    name: str,
+    folder: Path,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    trust_remote_code: bool = False,
+) -> Base:
+    """A base folder onto ``device`` (a GPU when there is one); ``dtype`` None: float32 on a CPU, as stored on a GPU.
+
+    ``trust_remote_code`` lets Python files that come with the checkpoint run; without it they are never imported.
 
     Raises:
         CheckpointError: when a file is missing, broken, or does not fit the others.
@@ -47,11 +56,14 @@ def load_base(name: str, folder: Path, device: torch.device | None = None) -> Ba
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=trust_remote_code
+        )
         model, info = AutoModelForCausalLM.from_pretrained(
             str(folder),
-            dtype=torch.float32 if device.type == "cpu" else "auto",
+            dtype=dtype or (torch.float32 if device.type == "cpu" else "auto"),
             local_files_only=True,
+            trust_remote_code=trust_remote_code,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused below, in words
         )
@@ -120,6 +132,20 @@ def attach(base: Base, name: str, folder: Path) -> str:
             raise CheckpointError(f'Adapter "{name}" cannot be attached to "{base.name}": {_reason(error)}') from error
         base.attached(model.eval())
     return adapter
+
+
+def open_model(base: Base, adapters: Mapping[str, str | None]) -> InterleavedModel:
+    """A model over checkpoints of one base: name -> its adapter there, None for the base itself."""
+    return InterleavedModel(base, adapters)
+
+
+def default_sampling(folder: Path) -> Sampling:
+    """What the layout description recommends.
+
+    Raises:
+        LayoutError: when it is missing or wrong.
+    """
+    return InterleavedDescription.read(folder).sampling
 
 
 def _reason(error: Exception) -> str:

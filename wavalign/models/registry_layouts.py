@@ -1,0 +1,125 @@
+"""Which layout a checkpoint has, told from its folder or its ``config.json``. A new layout is one line in ``LAYOUTS``.
+
+A line names the module that opens checkpoints of that layout (see ``Loader``); it is imported only when one is opened.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from wavalign.models.layout import LAYOUT_FILE
+from wavalign.models.protocol import CheckpointError, Sampling, SpokenDialogueModel
+
+
+class Loader(Protocol):
+    """What the module of a layout holds. A base has ``name``, ``model`` (a torch module) and ``lock``."""
+
+    def load_base(
+        self,
+        name: str,
+        folder: Path,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        trust_remote_code: bool = False,
+    ) -> Any:
+        """A base folder in memory, in eval mode. ``device`` None: a GPU when there is one. ``dtype`` None: float32 on
+        a CPU, as stored on a GPU.
+
+        Raises:
+            CheckpointError: one sentence.
+        """
+
+    def attach(self, base: Any, name: str, folder: Path) -> str:
+        """Attaches an adapter folder to a base, once; returns its name there.
+
+        Raises:
+            CheckpointError: one sentence; the base is then as it was.
+        """
+
+    def open_model(self, base: Any, adapters: Mapping[str, str | None]) -> SpokenDialogueModel:
+        """A model over checkpoints (name -> adapter there, None: the base itself) of one base."""
+
+    def default_sampling(self, folder: Path) -> Sampling:
+        """What the checkpoint recommends.
+
+        Raises:
+            CheckpointError: when its description is wrong.
+        """
+
+
+@dataclass(frozen=True)
+class Layout:
+    """``marker``: a file beside the weights; ``model_types`` and ``architectures``: as in ``config.json``.
+
+    The marker is looked for first, on all lines, then the config.
+    """
+
+    name: str
+    loader: str
+    marker: str | None = None
+    model_types: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
+
+    def opened(self) -> Loader:
+        return importlib.import_module(self.loader)
+
+
+LAYOUTS: tuple[Layout, ...] = (Layout("interleaved", "wavalign.models.loading", marker=LAYOUT_FILE),)
+"""Several lines may carry one name: families of a layout that are opened by different modules."""
+
+REMOTE = "remote"
+"""The layout of checkpoints that another machine runs; they have no folder."""
+
+_KNOWN_BUT_NOT_DIALOGUE = {
+    "whisper": "it only transcribes",
+    "qwen2_audio": "it hears and writes, but does not speak",
+    "voxtral": "it hears and writes, but does not speak",
+    "csm": "it reads text aloud, but writes none",
+    "dia": "it reads text aloud, but writes none",
+    "higgs_audio_v2": "it reads text aloud, but writes none",
+}
+
+
+def layout_of(files: Collection[str], config: Mapping[str, Any] | None, name: str) -> Layout:
+    """The layout of a checkpoint with these file names and this ``config.json``.
+
+    Raises:
+        CheckpointError: when no line fits; the sentence says what was found and what would fit.
+    """
+    for layout in LAYOUTS:
+        if layout.marker is not None and layout.marker in files:
+            return layout
+    if config is None:
+        marks = " nor ".join(layout.marker for layout in LAYOUTS if layout.marker)
+        raise CheckpointError(f'"{name}" is not a checkpoint: it holds neither {marks} nor config.json.')
+    model_type, architectures = config.get("model_type"), config.get("architectures") or ()
+    for layout in LAYOUTS:
+        if model_type in layout.model_types or any(each in layout.architectures for each in architectures):
+            return layout
+    found = f"model_type {model_type!r}" + (f", architecture {architectures[0]!r}" if architectures else "")
+    why = _KNOWN_BUT_NOT_DIALOGUE.get(str(model_type))
+    if why is not None:
+        raise CheckpointError(f'"{name}" ({found}) cannot be used here: {why}. Choose a speech-to-speech model.')
+    known = sorted({each for layout in LAYOUTS for each in (*layout.model_types, layout.marker) if each})
+    raise CheckpointError(
+        f'"{name}" has no layout that is known here ({found}). Known are: {", ".join(known)}. A causal LM over text '
+        f"and speech tokens needs an {LAYOUT_FILE} beside its weights."
+    )
+
+
+def named(name: str) -> Layout:
+    """The first line with this name.
+
+    Raises:
+        CheckpointError: when there is none.
+    """
+    for layout in LAYOUTS:
+        if layout.name == name:
+            return layout
+    raise CheckpointError(f'There is no layout "{name}"; there are: {", ".join(sorted({x.name for x in LAYOUTS}))}.')
