@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import atexit
 import json
+import sys
 import tempfile
 import threading
+import time
+import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from sqlalchemy import select
 
 from app import export_parquet
+from app.battles import Rules
 from app.export_card import card
 from app.export_rows import VIEWS, Selection, rows, selected
 from app.export_shards import Entry, Key, Level, Rebuilt, entries, keys_of, rebuild, write_shard
@@ -57,6 +61,8 @@ class Hub:
     notes: Path
     level: Level = "publish"
     api: HfApi | None = None
+    clock: Callable[[], float] = time.time
+    rules: Rules = field(default_factory=Rules)
 
     def push(self, *, views: bool = True) -> Pushed:
         """Sends what the Hub lacks, takes back what it may no longer hold, in one commit.
@@ -89,7 +95,7 @@ class Hub:
         listed = self._listed()
         sent = {name: self._noted(name) for name in listed}
         with self.store.reading() as session:
-            held = list(entries(session, self.level))
+            held = list(entries(session, self.level, self.clock(), self.rules))
             erased = set(session.scalars(select(ErasedBattle.battle)))
         keys = {entry.key for entry in held}
         stale = tuple(name for name, note in sent.items() if note.is_stale(keys, erased))
@@ -131,7 +137,7 @@ class Hub:
 
     def _views(self, folder: Path, stem: str | None) -> tuple[list[CommitOperationAdd], list[CommitOperationDelete]]:
         """The dataset as it reads now, under new names; the old names go in the same commit."""
-        selection = Selection(least_consent="publish")
+        selection = Selection(least_consent="publish", until=self.clock() - self.rules.undo)
         votes = selected(self.store, selection)
         counts, additions = {}, []
         for view in VIEWS:
@@ -216,6 +222,10 @@ class Pusher:
             pushed = self._hub.push()
         except PushError as error:  # told and tried again: nothing is lost, it is all in the database
             self._told(str(error))
+            return
+        except Exception as error:  # whatever it is, the next push must still be tried
+            traceback.print_exception(error, file=sys.stderr)
+            self._told(f"The push to {self._hub.repo} failed ({type(error).__name__}); it is tried again.")
             return
         if pushed.entries or pushed.withdrawn:
             self._told(f"Pushed {pushed.entries} entries to {self._hub.repo}.")

@@ -17,13 +17,29 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sqlalchemy import inspect, select
+from sqlalchemy import func, inspect, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from app.battles import Rules
 from app.export_parquet import AUDIO, with_features
 from app.store import Store, histories, queries
-from app.store.schema import CONTENTS, TABLES, Base, BattleRow, Consent, ErasedBattle, Erasure, Flag, Rater, VoteRow
+from app.store.schema import (
+    CONTENTS,
+    TABLES,
+    Base,
+    BattleRow,
+    Consent,
+    ErasedBattle,
+    Erasure,
+    Flag,
+    Rater,
+    Release,
+    RevealRow,
+    TurnRow,
+    VoidRow,
+    VoteRow,
+)
 
 Level = Literal["publish", "everything"]
 """``publish``: people's battles whose raters allow it. ``everything``: a private backup of this host."""
@@ -51,12 +67,16 @@ class Entry:
     row: Mapping[str, Any] | None = None
 
 
-def entries(session: Session, level: Level) -> Iterator[Entry]:
-    """All rows that belong into copies of this level, parents before children, each with its recordings.
+def entries(session: Session, level: Level, now: float, rules: Rules | None = None) -> Iterator[Entry]:
+    """All rows that belong into copies of this level at server time ``now``, parents before children, each with its
+    recordings.
 
-    Erased battles stay in as blank rows with their tombstones: that is how copies learn of it.
+    Erased battles stay in as blank rows with their tombstones: that is how copies learn of it. What is published says
+    who was who, so a battle that can still be voted on is left out.
     """
     allowed = _allowed(session, level)
+    if level != "everything":
+        allowed = _over(session, allowed, now, rules or Rules())
     votes = dict(session.execute(select(VoteRow.id, VoteRow.battle)).all())
     raters = set(session.scalars(select(BattleRow.rater).where(BattleRow.id.in_(allowed)))) if allowed else set()
     for table in TABLES:
@@ -170,6 +190,28 @@ def _allowed(session: Session, level: Level) -> set[str]:
         if level == "everything" or least == "publish" or (given == "publish" and battle in erased):
             allowed.add(battle)
     return {battle for battle in allowed if repeats[battle] is None or repeats[battle] in allowed}
+
+
+def _over(session: Session, battles: set[str], now: float, rules: Rules) -> set[str]:
+    """Those whose vote stands or can no longer be cast; of repeats, only with what they repeat."""
+    ended = {
+        battle
+        for column in (RevealRow.battle, VoidRow.battle, ErasedBattle.battle)
+        for battle in session.scalars(select(column))
+    }
+    latest = (
+        select(BattleRow.id, BattleRow.repeat_of, func.max(TurnRow.at), func.max(Release.at))
+        .outerjoin(TurnRow, TurnRow.battle == BattleRow.id)
+        .outerjoin(Release, Release.battle == BattleRow.id)
+        .group_by(BattleRow.id, BattleRow.repeat_of)
+    )
+    over, repeats = set(), {}
+    for battle, repeat_of, asked_at, released_at in session.execute(latest):
+        repeats[battle] = repeat_of
+        expired = now > max(asked_at or 0.0, released_at or 0.0) + rules.expiry + rules.undo
+        if battle in battles and (battle in ended or expired):
+            over.add(battle)
+    return {battle for battle in over if repeats[battle] is None or repeats[battle] in over}
 
 
 def _battle_of(table: type[Base], values: Mapping[str, Any], votes: Mapping[str, str]) -> str | None:

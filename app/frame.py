@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import os
+import signal
 
 import gradio as gr
 
 from app.pages import PAGES, Page
+from app.pushing import Pushing
 from app.services import Services
 from app.settings import NAME, PAGE_FILES
 from app.theme import stylesheets, theme
@@ -31,12 +33,22 @@ def build(services: Services) -> gr.Blocks:
 
 
 def launch(services: Services) -> None:
-    """Serves the app until it is interrupted; prints one line with the address."""
+    """Serves the app until it is interrupted or told to end; prints one line with the address.
+
+    Where votes are pushed to the Hub, what was not pushed yet goes before it ends.
+    """
     demo, address = serve(services)
     print(f"{NAME} is at {address}", flush=True)
     if services.settings.preload:
         services.preload(lambda sentence: print(sentence, flush=True))
-    demo.block_thread()
+    pushing = Pushing(services, lambda sentence: print(sentence, flush=True))
+    pushing.start()
+    if pushing.is_wanted:  # a host that restarts the app sends SIGTERM
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        demo.block_thread()
+    finally:
+        pushing.stop()
 
 
 def serve(services: Services) -> tuple[gr.Blocks, str]:

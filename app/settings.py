@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 NAME = "WavAlign Workbench"
+_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -44,15 +47,21 @@ class Settings:
     """Of battles and votes: a ``postgresql://`` or ``sqlite:///`` URL; None is a SQLite file in ``home``."""
     secret: str | None = None
     """Signs raters' ids; None: a file in ``home``, made once."""
+    push_votes: str | None = None
+    """USER/NAME of the dataset repository to which what raters allow to be published is pushed while the app runs."""
+    push_backup: str | None = None
+    """USER/NAME of the private dataset repository to which the whole log is pushed while the app runs."""
+    push_minutes: float = 15.0
     limits: Limits = Limits()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
         """Reads WAVALIGN_HOME, WAVALIGN_ASSETS, WAVALIGN_PORT, WAVALIGN_PRELOAD (0 loads on first use),
-        WAVALIGN_DATABASE and WAVALIGN_SECRET (at least 16 characters; one for all replicas, or for a lasting home).
+        WAVALIGN_DATABASE, WAVALIGN_SECRET (at least 16 characters; one for all replicas, or for a lasting home),
+        WAVALIGN_PUSH_VOTES and WAVALIGN_PUSH_BACKUP (USER/NAME) and WAVALIGN_PUSH_MINUTES.
 
         Raises:
-            SettingsError: when the port is not one, or the secret is short.
+            SettingsError: when the port is not one, the secret is short, or a repository has no such name.
         """
         port = environment.get("WAVALIGN_PORT") or environment.get("GRADIO_SERVER_PORT")
         if port and not (port.isdigit() and 0 < int(port) < 65536):
@@ -68,7 +77,28 @@ class Settings:
             preload=environment.get("WAVALIGN_PRELOAD", "1") != "0",
             database=environment.get("WAVALIGN_DATABASE") or None,
             secret=secret,
+            push_votes=_repository("WAVALIGN_PUSH_VOTES", environment),
+            push_backup=_repository("WAVALIGN_PUSH_BACKUP", environment),
+            push_minutes=_minutes("WAVALIGN_PUSH_MINUTES", environment, cls.push_minutes),
         )
+
+
+def _repository(name: str, environment: Mapping[str, str]) -> str | None:
+    repo = environment.get(name) or None
+    if repo is not None and not _REPO.fullmatch(repo):
+        raise SettingsError(f"{name} must be the USER/NAME of a dataset repository, got {repo!r}.")
+    return repo
+
+
+def _minutes(name: str, environment: Mapping[str, str], usual: float) -> float:
+    text = environment.get(name)
+    try:
+        minutes = float(text) if text else usual
+    except ValueError:
+        minutes = math.nan
+    if not 5 <= minutes <= 1440:  # not a number is neither
+        raise SettingsError(f"{name} must be from 5 to 1440 minutes, got {text!r}.")
+    return minutes
 
 
 PAGE_FILES = _REPOSITORY / "assets" / "app"

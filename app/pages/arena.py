@@ -18,7 +18,7 @@ from app.settings import PAGE_FILES
 _TEMPLATE = (
     '<div class="arena" data-step="loading"><p class="arena-live" aria-live="polite"></p>'
     '<p class="arena-alert" role="alert" hidden></p><div class="arena-panel"></div>'
-    '<p class="arena-status" role="status" hidden></p></div>'
+    '<p class="arena-status" hidden></p></div>'
 )
 _SCRIPTS = (
     "ab-player.js",
@@ -97,10 +97,14 @@ def build(services: Services) -> None:
         "api_visibility": "private",
     }
     ticketed = "(ticket, ...rest) => [window.wavalignTicket(), ...rest]"
-    send.click(handlers.send, [ticket, recording, text], js=ticketed, **answering)
-    text.submit(handlers.send_text, [ticket, text], js=ticketed, **answering)
-    recording.stop_recording(handlers.recorded, [ticket, recording], js=ticketed, **answering)
-    strip.example(handlers.example, [ticket], js=ticketed, **answering)
+    for event in (
+        send.click(handlers.send, [ticket, recording, text], js=ticketed, **answering),
+        text.submit(handlers.send_text, [ticket, text], js=ticketed, **answering),
+        recording.stop_recording(handlers.recorded, [ticket, recording], js=ticketed, **answering),
+        strip.example(handlers.example, [ticket], js=ticketed, **answering),
+    ):
+        # Too many wait, or the connection is gone: Gradio says so, and the page must not wait on.
+        event.failure(None, None, None, js="() => window.wavalignUnasked()")
 
 
 def _can_sign_in() -> bool:

@@ -7,6 +7,7 @@ Before the reveal no answer holds a checkpoint's name, and both sides of a turn 
 from __future__ import annotations
 
 import math
+import re
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from app import my_votes
+from app.asks import Asks
 from app.battles import BattleError, Stage
 from app.equaliser import TARGET_LUFS, loudness
 from app.examples import load_examples
@@ -32,13 +34,18 @@ from wavalign.audio import Waveform
 TIDY_SECONDS = 600.0
 #: What a message may ask for: one method each.
 ACTS = (
-    *("consent", "sound", "next", "fetch", "progress", "report"),
+    *("consent", "sound", "next", "stop", "fetch", "progress", "report"),
     *("vote", "detail", "undo", "reveal", "mine", "retract", "erase"),
 )
 STRANGER = "This browser's id was not made here. Reload the page to get a new one."
 _SOUND_RATE = 16_000
 
 Json = dict[str, Any]
+
+
+def is_ask(value: Any) -> bool:
+    """Whether the page may have named a question so."""
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{8,32}", value) is not None
 
 
 def failure(error: Exception) -> Json:
@@ -59,6 +66,7 @@ class Desk:
 
     services: Services
     clock: Callable[[], float] = time.monotonic
+    asks: Asks = field(default_factory=Asks)
     _tidied: float = field(default=-math.inf, init=False)
 
     def answer(self, message: Any, account: str | None = None) -> Json:
@@ -133,6 +141,13 @@ class Desk:
     def _next(self, rater: str, message: Mapping[str, Any]) -> Json:
         again = self.services.voting.repeat(rater)
         return {"battle": again.battle if again is not None else None}
+
+    def _stop(self, rater: str, message: Mapping[str, Any]) -> Json:
+        """A question that is being answered or waits for its turn; replies that are ready come all the same."""
+        if not is_ask(ask := message.get("ask")):
+            raise BattleError("message", "That is not a message this page sends.")
+        self.asks.stop(rater, ask)
+        return {"stopping": True}
 
     def _fetch(self, rater: str, message: Mapping[str, Any]) -> Json:
         """The turns from number ``after`` on, both sides of each together; after a reload, the standing vote too."""

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from app.conversation import Asked
 from app.examples import Example
 from app.intake import NOTHING_GIVEN, IntakeError, speech_turn, typed_turn
 from app.listening import PlaybackError
-from app.pages.arena_desk import Desk
+from app.pages.arena_desk import Desk, is_ask
 from app.services import Services
 from app.store import StoreError
 from wavalign.audio import AudioError
@@ -26,6 +27,7 @@ from wavalign.dialogue import Turn
 
 NO_WORDS = "There are no words in that. Ask in English, or pick an example."
 OUTSIDE = "That is outside the small world these models know. Try one of the examples, or something like them."
+UNASKED = "Stopped. Nothing was asked."
 #: Told as they are, none names a checkpoint; anything else is a fault of ours, logged and told in general words.
 EXPECTED = (IntakeError, AudioError, BattleError, PlaybackError, StoreError)
 
@@ -50,6 +52,8 @@ class Ticket:
 
     token: str | None = None
     battle: str | None = None
+    ask: str | None = None
+    """What the page calls this question, to stop it by."""
 
     @classmethod
     def of(cls, text: Any) -> Ticket:
@@ -59,7 +63,7 @@ class Ticket:
             said = None
         values = said if isinstance(said, dict) else {}
         known = {name: values.get(name) for name in ("token", "battle") if isinstance(values.get(name), str)}
-        return cls(**known)
+        return cls(**known, ask=values["ask"] if is_ask(values.get("ask")) else None)
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class Handlers:
         if recording:
             yield from self._ask(request, profile, ticket, lambda: self._spoken(recording))
         else:
-            yield {self.composer.stage: gr.skip()}
+            yield {self.composer.stage: _news(state="told")}  # taken out again: nothing was asked
 
     def example(
         self, request: gr.Request, profile: gr.OAuthProfile | None, event: gr.EventData, ticket: str
@@ -150,19 +154,27 @@ class Handlers:
         make_asked: Callable[[], Asked],
     ) -> str:
         """The battle's id once both replies are ready."""
-        voting = self.services.voting
         rater = self.desk.rater(ticket.token, profile.username if profile else None)
-        asked = make_asked()
+        ask = ticket.ask or secrets.token_hex(8)
+        stop = self.desk.asks.begin(rater, ask)
+        try:
+            if stop.is_set():
+                raise BattleError("stopped", UNASKED)
+            return self._battle(request, rater, ticket.battle, make_asked(), stop)
+        finally:
+            self.desk.asks.end(rater, ask)
+
+    def _battle(self, request: gr.Request, rater: str, battle: str | None, asked: Asked, stop: threading.Event) -> str:
+        voting = self.services.voting
         earlier = []
-        if ticket.battle is not None:
-            earlier = [each.user.words for each in voting.deliver(ticket.battle, rater)]
+        if battle is not None:
+            earlier = [each.user.words for each in voting.deliver(battle, rater)]
         if asked.turn.text is not None and not self.services.senses.knows(asked.turn.text, earlier):
             raise IntakeError(OUTSIDE)
-        stop = self.services.stops.begin(request.session_hash)
-        if ticket.battle is None:
+        if battle is None:
             address = self.services.raters.address(address_of(request))
             return voting.open(rater, asked, address=address, stop=stop).battle
-        return voting.ask(ticket.battle, rater, asked, stop=stop).battle
+        return voting.ask(battle, rater, asked, stop=stop).battle
 
     def _told(self, sentence: str, code: str | None) -> Updates:
         """One sentence on the page; what was typed stays."""

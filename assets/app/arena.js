@@ -4,10 +4,58 @@
 const status = element.querySelector(".arena-status");
 let battle = null; // {id, players, turns, progress, chosen, repeat, receipt}
 let ticking = null;
+let waiting = null;
 let seen = null;
 
-// What the composer's events send along: who asks, and in which battle.
-window.wavalignTicket = () => JSON.stringify({ token: me.token, battle: battle && !battle.receipt ? battle.id : null });
+let asking = null; // {id, since, words} while a question is on its way or being answered
+
+// What the composer's events send along: who asks, in which battle, and a name by which to stop it.
+window.wavalignTicket = () => {
+  if (!asking) asking = { id: named(), since: performance.now(), words: "Sent", later: "Waiting for a free place" };
+  showAsking();
+  return JSON.stringify({ token: me.token, battle: battle && !battle.receipt ? battle.id : null, ask: asking.id });
+};
+
+// The question never reached a handler: Gradio has said why.
+window.wavalignUnasked = () => {
+  asking = null;
+  showAsking();
+};
+
+function named() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+const waitingWords = make("span", "arena-waiting");
+const stopButton = button("Stop", "arena-small arena-stop", async () => {
+  if (!asking) return;
+  asking.words = asking.later = "Stopping";
+  showAsking();
+  const answer = await call("stop", { ask: asking.id });
+  if (answer.error) {
+    stopButton.disabled = false;
+    tell(answer.error.message);
+  }
+});
+status.append(waitingWords, stopButton);
+
+function showAsking() {
+  clearInterval(waiting);
+  mark("asking", asking !== null);
+  status.hidden = asking === null;
+  if (asking === null) return;
+  silence();
+  tell();
+  stopButton.disabled = asking.words === "Stopping";
+  say(stopButton, battle && battle.turns.length && !battle.receipt ? "Stop this battle" : "Stop");
+  speak(asking.words + "."); // once: a count of seconds is for the eye
+  const words = () => {
+    const seconds = Math.floor((performance.now() - asking.since) / 1000);
+    say(waitingWords, seconds < 2 ? asking.words + " …" : (asking.later || asking.words) + " · " + seconds + " s");
+  };
+  words();
+  waiting = setInterval(words, 1000);
+}
 
 function step(name) {
   root.dataset.step = name;
@@ -25,22 +73,15 @@ function composed() {
   const value = props.value || {};
   if (!value.nonce || value.nonce === seen) return;
   seen = value.nonce;
-  clearInterval(ticking);
-  const asking = value.state === "asking";
-  mark("asking", asking);
-  status.hidden = !asking;
-  if (asking) {
-    silence();
-    tell();
-    const since = performance.now();
-    const words = () => {
-      const seconds = Math.floor((performance.now() - since) / 1000);
-      say(status, (value.words || "Both sides are answering") + (seconds >= 2 ? " · " + seconds + " s" : " …"));
-    };
-    words();
-    ticking = setInterval(words, 1000);
+  if (value.state === "asking") {
+    if (asking && asking.words !== "Stopping") {
+      asking = { id: asking.id, since: performance.now(), words: "Both sides are answering" };
+      showAsking();
+    }
     return;
   }
+  asking = null;
+  showAsking();
   if (value.error) tell(value.error);
   if (value.battle) {
     tell();

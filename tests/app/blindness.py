@@ -1,8 +1,8 @@
 """Audits that nothing on the wire tells which side is which: a client plays battles of one model against its twin.
 
-Both checkpoints of every battle say exactly the same (the second is the first with an adapter of zeros), so whatever a
-classifier can learn about the sides from what reaches the client before the vote is a leak. The test runs it briefly;
-the long audit, about ten minutes on one core:
+Both checkpoints of every battle say exactly the same (the second is the first with an adapter of zeros, both greedy),
+so whatever a classifier can learn about the sides from what reaches the client before the vote is a leak. The test runs
+it briefly; the long audit, about ten minutes on one core, plays a tenth as many battles again with a leak planted:
 
     python -m tests.app.blindness --battles 1000
 """
@@ -14,6 +14,7 @@ import base64
 import io
 import json
 import math
+import sys
 import tempfile
 import time
 import zlib
@@ -29,7 +30,9 @@ import numpy as np
 import soundfile
 import torch
 
+from app.battles import SIDES
 from app.frame import serve
+from app.pages.arena_desk import Desk
 from app.services import Services
 from app.settings import Settings
 from app.staging import Rates
@@ -39,6 +42,7 @@ from tests.tiny import interleaved_description
 
 TWIN = "closedtalk-tuned"
 BATTLES_OF_ONE_RATER = 50
+FEWEST = 40
 _BUCKETS = 24
 _LONG = 400
 
@@ -153,6 +157,25 @@ def play(client: Client, services: Services, battles: int) -> tuple[list[Wire], 
     return wires, np.array([left == TWIN for left in lefts])
 
 
+@contextmanager
+def planted_leak() -> Iterator[None]:
+    """Meanwhile every reply has a file name that says whose it is."""
+    fetch = Desk._fetch
+
+    def leaking(desk: Desk, rater: str, message: Mapping[str, Any]) -> dict[str, Any]:
+        found = fetch(desk, rater, message)
+        with desk.services.voting.store.reading() as session:
+            row = session.get(BattleRow, message["battle"])
+            names = {side: f"{getattr(row, side)}.wav" for side in SIDES}
+        return found | {"turns": [turn | {"file": names} for turn in found["turns"]]}
+
+    Desk._fetch = leaking
+    try:
+        yield
+    finally:
+        Desk._fetch = fetch
+
+
 def features(wires: Sequence[Wire]) -> np.ndarray:
     """One row a battle, float64 (battles, features): what belongs to a side as left minus right, all else as it is.
 
@@ -167,14 +190,21 @@ def features(wires: Sequence[Wire]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``right`` of ``battles`` guessed in cross-validation; the interval is Wilson's at 99.9 %."""
+    """``right`` of ``battles`` guessed in cross-validation; the intervals are Wilson's.
+
+    ``blind`` takes the one at 99.9 %: a test that runs often must not find a leak by chance.
+    """
 
     right: int
     battles: int
 
     @property
     def interval(self) -> tuple[float, float]:
-        z, n, p = 3.2905, self.battles, self.right / self.battles
+        return self.within(3.2905)
+
+    def within(self, z: float) -> tuple[float, float]:
+        """``z`` standard deviations of the normal distribution: 1.96 for 95 %."""
+        n, p = self.battles, self.right / self.battles
         middle = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
         return middle - half, middle + half
@@ -185,8 +215,9 @@ class Verdict:
         return low <= 0.5 <= high
 
     def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.right} of {self.battles} guessed: {self.right / self.battles:.1%} ({low:.1%} to {high:.1%})"
+        low, high = self.within(1.96)
+        share = f"{self.right / self.battles:.1%} (95 % interval {low:.1%} to {high:.1%})"
+        return f"{self.right} of {self.battles} sides guessed, {share}"
 
 
 def audit(wires: Sequence[Wire], tuned_left: np.ndarray, folds: int = 5, seed: int = 0) -> Verdict:
@@ -318,16 +349,22 @@ def _silence_adapter(assets: Path) -> None:
     twin.save_pretrained(str(folder))
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--battles", type=int, default=1000)
     options = parser.parse_args()
+    if options.battles < FEWEST:
+        parser.error(f"--battles: at least {FEWEST}, fewer say nothing.")
     with tempfile.TemporaryDirectory() as scratch, twins(Path(scratch)) as (client, services):
         wires, tuned_left = play(client, services, options.battles)
-        verdict = audit(wires, tuned_left)
-        print(f"{features(wires).shape[1]} features, tuned on the left in {tuned_left.mean():.1%}; {verdict}")
-        print("Nothing tells the sides apart." if verdict.blind else "Something tells the sides apart.")
+        clean = audit(wires, tuned_left)
+        print(f"{features(wires).shape[1]} features, the tuned one on the left in {tuned_left.mean():.1%}", flush=True)
+        print(f"{clean}: {'nothing tells the sides apart' if clean.blind else 'SOMETHING TELLS THE SIDES APART'}")
+        with planted_leak():
+            leaking = audit(*play(client, services, max(FEWEST, options.battles // 10)))
+    print(f"With a leak planted: {leaking}: {'NOT FOUND' if leaking.blind else 'found'}")
+    return 0 if clean.blind and not leaking.blind else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from app.asks import Asks
 from app.examples import Example
 from app.intake import NOTHING_GIVEN
 from app.pages.arena_desk import ACTS, STRANGER, Desk
-from app.pages.arena_handlers import NO_WORDS, OUTSIDE, Composer, Handlers, Ticket, address_of
+from app.pages.arena_handlers import NO_WORDS, OUTSIDE, UNASKED, Composer, Handlers, Ticket, address_of
 from app.raters import Raters
 from app.services import Stops
 from app.settings import Limits
@@ -57,12 +58,14 @@ def joined(here: SimpleNamespace, level: str = "publish") -> str:
     return token
 
 
-def asked(here: SimpleNamespace, token: str, text: str = "one plus two", battle: str | None = None) -> dict[str, Any]:
+def asked(
+    here: SimpleNamespace, token: str, text: str = "one plus two", battle: str | None = None, ask: str | None = None
+) -> dict[str, Any]:
     """What the page is told at the end of asking."""
     composer = Composer("stage", "recording", "text")
     examples = (Example("one plus one"),)
     handlers = Handlers(here.services, here.desk, composer, examples)
-    ticket = json.dumps({"token": token, "battle": battle})
+    ticket = json.dumps({"token": token, "battle": battle, "ask": ask})
     *_, last = handlers.send_text(request(), None, ticket, text)
     return last["stage"]
 
@@ -209,6 +212,44 @@ def test_a_side_that_fails_is_told_kindly_and_names_nobody(here):
     assert told["code"] == "void"
     assert "tuned" not in told["error"]
     assert here.arena.voting.failures()
+
+
+def test_a_question_is_stopped_while_it_is_answered(here, monkeypatch):
+    token, speakers = joined(here), here.arena.speakers
+    reply = speakers.reply
+
+    def interrupted(names, dialogues, settings, stop):
+        assert here.desk.answer({"do": "stop", "token": token, "ask": "0123456789abcdef"}) == {"stopping": True}
+        assert stop.is_set()
+        return reply(names, dialogues, settings, stop)
+
+    monkeypatch.setattr(speakers, "reply", interrupted)
+    told = asked(here, token, ask="0123456789abcdef")
+    assert (told["code"], told["error"]) == ("void", "Stopped: this battle does not count.")
+    assert here.desk.answer({"do": "hello", "token": token})["current"] is None
+    monkeypatch.undo()
+    assert asked(here, token, ask="0123456789abcdef")["battle"]
+
+
+def test_a_question_stopped_before_its_turn_came_is_never_asked(here):
+    token, other = joined(here), joined(here)
+    here.desk.answer({"do": "stop", "token": token, "ask": "0123456789abcdef"})
+    here.desk.answer({"do": "stop", "token": other, "ask": "abcd1234"})
+    told = asked(here, token, ask="0123456789abcdef")
+    assert (told["code"], told["error"]) == ("stopped", UNASKED)
+    assert here.arena.voting.counts()["battles"] == 0
+    assert asked(here, token, ask="abcd1234")["battle"], "nobody stops another's"
+
+
+def test_stops_of_questions_that_never_came_are_forgotten():
+    asks = Asks()
+    running = asks.begin("b-1", "running")
+    for number in range(3000):
+        asks.stop("b-1", str(number))
+    assert not running.is_set()
+    assert asks.begin("b-1", "running") is running
+    assert not asks.begin("b-1", "0").is_set()
+    assert asks.begin("b-1", "2999").is_set()
 
 
 def test_a_recording_is_asked_and_rubbish_is_not(here, tmp_path):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.pages.arena_desk import Desk
-from app.store.schema import BattleRow
 from tests.app import blindness
 
 BATTLES, LEAKING = 64, 40
@@ -32,18 +30,9 @@ def test_a_classifier_of_everything_on_the_wire_is_a_coin(twins):
     assert verdict.blind, str(verdict)
 
 
-def test_the_same_audit_finds_a_planted_file_name(twins, monkeypatch):
-    fetch = Desk._fetch
-
-    def leaking(desk, rater, message):
-        found = fetch(desk, rater, message)
-        with desk.services.voting.store.reading() as session:
-            row = session.get(BattleRow, message["battle"])
-            names = {side: f"{getattr(row, side)}.wav" for side in ("left", "right")}
-        return found | {"turns": [turn | {"file": names} for turn in found["turns"]]}
-
-    monkeypatch.setattr(Desk, "_fetch", leaking)
-    wires, tuned_left = blindness.play(*twins, LEAKING)
+def test_the_same_audit_finds_a_planted_file_name(twins):
+    with blindness.planted_leak():
+        wires, tuned_left = blindness.play(*twins, LEAKING)
     verdict = blindness.audit(wires, tuned_left)
     assert not verdict.blind, str(verdict)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -146,7 +147,7 @@ def test_datasets_loads_every_view(exported: Path) -> None:
 def test_database_made_again_from_shards(voted: Arena, tmp_path: Path, database: str | None) -> None:
     store = voted.voting.store
     with store.reading() as session:
-        held = list(entries(session, "everything"))
+        held = list(entries(session, "everything", time.time()))
     half = len(held) // 2
     shards = [write_shard(store, tmp_path / "shards", part) for part in (held[:half], held[half:])]
     again = open_store(tmp_path / "again", database)
@@ -167,10 +168,10 @@ def test_tombstone_blanks_what_an_older_shard_still_holds(tmp_path: Path) -> Non
     arena.revealed(asked=spoken(), reason="my words")
     store = arena.voting.store
     with store.reading() as session:
-        before = write_shard(store, tmp_path, entries(session, "publish"))
+        before = write_shard(store, tmp_path, entries(session, "publish", time.time()))
     arena.voting.erase("b-1")
     with store.reading() as session:
-        after = write_shard(store, tmp_path, entries(session, "publish"))
+        after = write_shard(store, tmp_path, entries(session, "publish", time.time()))
     for order, shards in enumerate(([before, after], [after, before])):
         again = open_store(tmp_path / f"again-{order}")
         made = rebuild(again, shards)
@@ -183,7 +184,7 @@ def test_tombstone_blanks_what_an_older_shard_still_holds(tmp_path: Path) -> Non
 def test_shards_that_do_not_make_a_whole(voted: Arena, tmp_path: Path) -> None:
     store = voted.voting.store
     with store.reading() as session:
-        held = list(entries(session, "everything"))
+        held = list(entries(session, "everything", time.time()))
     torn = write_shard(store, tmp_path, [entry for entry in held if entry.row is not None])
     again = open_store(tmp_path / "again")
     with pytest.raises(ShardError, match="recordings are in none"):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub.constants
+import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi
 
 from app.export_hub import Hub, Pusher, PushError
 from app.export_rows import VIEWS
+from app.pushing import Pushing
+from app.settings import Settings, SettingsError
 from app.store import open_store, queries
 from tests.app.arena import Arena, make_arena, spoken
 from tests.app.fake_hub import FakeHub, fake_hub
@@ -124,6 +130,65 @@ def test_last_push_is_flushed_at_the_end_and_failures_are_told(arena: Arena, rem
     remote.refuse_commits = True
     Pusher(hub_of(arena, remote, tmp_path / "notes"), minutes=60, told=told.append).start().stop()
     assert "did not take" in told[-1] or "cannot be reached" in told[-1]
+
+
+def test_a_battle_that_can_still_be_voted_on_is_not_published(arena: Arena, remote: FakeHub, tmp_path: Path) -> None:
+    hub = replace(hub_of(arena, remote, tmp_path / "notes"), clock=arena.clock)
+    hub.push()
+
+    def told(battle: str) -> bool:
+        return any(battle.encode() in data or battle in str(_rows(data)) for data in remote.files.values())
+
+    waiting = arena.heard()
+    assert hub.push().entries == 0
+    receipt = arena.voting.vote(waiting, "b-1", 1).receipt
+    hub.push()
+    assert not told(waiting)
+    arena.clock.forward(9)
+    arena.voting.reveal(waiting, "b-1")
+    assert hub.push().entries > 0
+    assert told(waiting)
+    assert told(receipt)
+    left_alone = arena.heard()
+    arena.clock.forward(arena.voting.rules.expiry + 60)
+    hub.push()
+    assert told(left_alone)
+
+
+def _rows(data: bytes) -> object:
+    return pq.read_table(io.BytesIO(data)).to_pylist() if data.startswith(b"PAR1") else None
+
+
+def test_the_app_pushes_what_its_environment_names_and_flushes_at_its_end(
+    arena: Arena, remote: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings.from_environment(
+        {"WAVALIGN_HOME": str(tmp_path / "home"), "WAVALIGN_PUSH_VOTES": "someone/votes"}
+    )
+    monkeypatch.setattr("app.pushing.Hub", lambda *what: Hub(*what, api=HfApi(endpoint=remote.url, token="hf_test")))
+    pushing = Pushing(SimpleNamespace(settings=settings, voting=arena.voting))
+    pushing.start()
+    pushing.stop()
+    assert len(shards(remote)) == 1
+    nothing = Pushing(SimpleNamespace(settings=Settings(tmp_path, tmp_path)))
+    nothing.start()
+    nothing.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("WAVALIGN_PUSH_VOTES", "votes"), ("WAVALIGN_PUSH_BACKUP", "../a/b"), ("WAVALIGN_PUSH_MINUTES", "nan")],
+)
+def test_an_environment_that_cannot_be_used_is_one_sentence(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        Settings.from_environment({name: value})
+
+
+def test_a_fault_of_ours_does_not_end_the_pushing(tmp_path: Path) -> None:
+    told: list[str] = []
+    broken = SimpleNamespace(repo="someone/votes", push=lambda: 1 / 0)
+    Pusher(broken, minutes=60, told=told.append).start().stop()
+    assert told == ["The push to someone/votes failed (ZeroDivisionError); it is tried again."]
 
 
 def test_hub_that_is_away_is_told_in_one_sentence(arena: Arena, remote: FakeHub, tmp_path: Path) -> None:
