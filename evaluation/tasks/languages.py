@@ -32,7 +32,8 @@ _LETTERS = {
     "CYRILLIC": (("uk", "іїєґ"), ("ru", "ыэё")),
 }
 """Letters that only one of a script's languages has, in the order in which they are looked for."""
-_OTHERWISE = {"ARABIC": "ar", "CYRILLIC": "bg"}
+_OTHERWISE = {"ARABIC": "ar", "CYRILLIC": "ru"}
+_BULGARIAN = frozenset({"е", "са", "че", "ще", "това", "със", "съм"})
 
 _WORDS = {
     "LATIN": {
@@ -116,6 +117,8 @@ def _by_letters(text: str, script: str) -> str:
     for language, letters in _LETTERS[script]:
         if any(letter in text for letter in letters):
             return language
+    if script == "CYRILLIC" and _BULGARIAN & set(re.findall(r"\w+", text)):
+        return "bg"
     return _OTHERWISE[script]
 
 

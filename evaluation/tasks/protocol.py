@@ -103,7 +103,8 @@ class Task(Protocol):
         """The prompts; with a ``limit`` that many in all, drawn by ``seed``; subsets of a benchmark take turns.
 
         Raises:
-            TaskError: when the data set is missing or not in its schema.
+            TaskError: when the data set is missing or not in its schema, or a judge will be needed and none is given;
+                also when an item is read whose recording is broken.
         """
         ...
 
