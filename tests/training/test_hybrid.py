@@ -57,7 +57,7 @@ def rewarded(completions: list[list[list[int]]], rewards: list[list[float]], **c
     routed = {
         name: np.array(channels.get(name, np.full(values.shape, NAN)), float) for name in ("text", "speech", "format")
     }
-    return Rewarded(groups, values, routed, {"rule": values})
+    return Rewarded(groups, values, routed, {"rule": values}, {"rule": np.isnan(values)})
 
 
 def method(scope: str = "text", mix=None, **settings) -> Hybrid:

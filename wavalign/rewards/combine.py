@@ -24,16 +24,21 @@ class TooManyFailures(RewardError):
 class Scored:
     """The scores of a list of replies.
 
-    ``parts`` are every reward's own scores (before weighting), ``combined`` the weighted means. None is a failure.
+    ``parts`` are every reward's own scores (before weighting), ``combined`` the weighted means. None is a failure,
+    except where ``asked`` says that the reward was not asked about a reply.
     """
 
     parts: Mapping[str, list[Score]]
     combined: list[Score]
+    asked: Mapping[str, list[bool]]
 
     @property
     def failures(self) -> dict[str, int]:
         """How many scores of each reward failed."""
-        return {name: sum(score is None for score in scores) for name, scores in self.parts.items()}
+        return {
+            name: sum(score is None and asked for score, asked in zip(scores, self.asked[name], strict=True))
+            for name, scores in self.parts.items()
+        }
 
 
 def combine(weights: Mapping[str, float], parts: Mapping[str, Sequence[Score]]) -> list[Score]:
@@ -102,26 +107,38 @@ class RewardMix:
         return combine({name: self.weights[name] for name in names}, scored.parts)
 
     def score(self, answers: Sequence[Answer]) -> Scored:
-        """Asks every reward, side by side. A score that is not a number from 1 to 5 is a failure.
+        """Asks every reward, side by side, about the replies it can judge: not about the sound of cut ones.
+
+        A score that is not a number from 1 to 5 is a failure.
 
         Raises:
             RewardError: when a reward cannot judge such replies at all.
             TooManyFailures: when more than the allowed share of a reward's recent scores failed.
         """
         if not answers:
-            return Scored({reward.name: [] for reward in self.rewards}, [])
+            nothing: dict[str, list] = {reward.name: [] for reward in self.rewards}
+            return Scored(nothing, [], nothing)
+        asked = {
+            reward.name: [not (reward.needs_audio and answer.cut) for answer in answers] for reward in self.rewards
+        }
         with ThreadPoolExecutor(max_workers=len(self.rewards), thread_name_prefix="reward") as pool:
-            pending = {reward.name: pool.submit(reward.score, answers) for reward in self.rewards}
+            pending = {
+                reward.name: pool.submit(
+                    reward.score, [a for a, wanted in zip(answers, asked[reward.name], strict=True) if wanted]
+                )
+                for reward in self.rewards
+            }
             try:
                 parts = {name: [checked(score) for score in future.result()] for name, future in pending.items()}
             except BaseException:
                 self._stop.set()
                 raise
         for name, scores in parts.items():
-            if len(scores) != len(answers):
-                raise RewardError(f'The reward "{name}" gave {len(scores)} scores for {len(answers)} replies.')
+            if len(scores) != sum(asked[name]):
+                raise RewardError(f'The reward "{name}" gave {len(scores)} scores for {sum(asked[name])} replies.')
             self._count(name, scores)
-        return Scored(parts, combine(self.weights, parts))
+        parts = {name: _spread(scores, asked[name]) for name, scores in parts.items()}
+        return Scored(parts, combine(self.weights, parts), asked)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps: which of each reward's recent scores failed."""
@@ -142,3 +159,9 @@ class RewardMix:
                 f'The reward "{name}" failed for {failed} of the last {seen} replies. Look at its endpoint, '
                 "or raise rewards.max_failed_share."
             )
+
+
+def _spread(scores: Sequence[Score], asked: Sequence[bool]) -> list[Score]:
+    """The scores at the places that were asked about, None elsewhere."""
+    left = iter(scores)
+    return [next(left) if wanted else None for wanted in asked]

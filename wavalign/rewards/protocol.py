@@ -21,7 +21,8 @@ class Answer:
 
     ``text`` is the text channel; ``waveform`` the decoded speech channel, None when no reward needs audio or when
     nothing was spoken. ``finished`` is False when the reply was cut at the token limit; ``well_formed`` is False when
-    its tokens break the model's layout.
+    its tokens break the model's layout. ``cut`` replies were sampled to the end of their text only: no reward that
+    needs audio is asked about them.
     """
 
     example: Example
@@ -29,6 +30,7 @@ class Answer:
     waveform: Waveform | None
     finished: bool
     well_formed: bool = True
+    cut: bool = False
 
 
 class Reward(Protocol):

@@ -51,10 +51,19 @@ class RolloutConfig(_Block):
     """Longest reply, in seconds of speech."""
     stop: Literal["auto", "text", "speech"] = "auto"
     """Where a reply ends: with its text, with its speech, or with its text wherever nothing needs the rest (auto)."""
+    spoken: int | None = Field(None, ge=2)
+    """Scope routed: how many of the replies to a prompt are spoken to their end and judged by sound; the others end
+    with their text and teach words only. Empty means all."""
     rows_at_once: int = Field(64, ge=1)
     """Replies that are decoded in one batch."""
     updates: int = Field(1, ge=1, le=16)
     """Optimiser steps on one batch of replies; from the second on the ratio is clipped in earnest."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RolloutConfig:
+        if self.spoken is not None and self.spoken > self.group_size:
+            raise ValueError(f"rollouts.spoken is {self.spoken}, but only {self.group_size} replies are sampled.")
+        return self
 
 
 class PolicyGradient(_Block):
@@ -105,6 +114,9 @@ class HybridMethod(_Block):
     """How much of each."""
     mix_per_channel: bool = False
     """Scope routed: words and speech each have a lambda of their own, from their own rewards."""
+    mix_speech: MixConfig | None = None
+    """With mix_per_channel: the rule for speech; empty takes the same as for words. Sound differs less than meaning
+    within a group, so a gate made for meaning hardly opens for it."""
 
     @property
     def samples(self) -> bool:
@@ -119,6 +131,8 @@ class HybridMethod(_Block):
     def _consistent(self) -> HybridMethod:
         if self.mix_per_channel and self.preference.scope != "routed":
             raise ValueError("mix_per_channel needs preference.scope to be routed: other scopes have one reward.")
+        if self.mix_speech is not None and not self.mix_per_channel:
+            raise ValueError("mix_speech is speech's own rule: it needs mix_per_channel.")
         return self
 
 
@@ -265,6 +279,15 @@ class TrainConfig(_Block):
     """Mirror the metrics into the run's tensorboard folder."""
     trackio: str | None = None
     """Mirror the metrics into this trackio project."""
+
+    @model_validator(mode="after")
+    def _spoken_where_routed(self) -> TrainConfig:
+        routed = isinstance(self.method, HybridMethod) and self.method.preference.scope == "routed"
+        if self.rollouts.spoken is not None and not routed:
+            raise ValueError(
+                "rollouts.spoken needs method.preference.scope routed: elsewhere every reply is judged as a whole."
+            )
+        return self
 
     def stops_with_text(self, rewards_need_audio: bool) -> bool:
         """Whether sampled replies end with their text.

@@ -78,8 +78,10 @@ class Hybrid:
             own.low if preference.clip_low is None else preference.clip_low,
             own.high if preference.clip_high is None else preference.clip_high,
         )
-        names = ("text", "speech") if config.mix_per_channel else ("all",)
-        self.mixers = {name: config.mix.controller() for name in names}
+        rules = {"all": config.mix}
+        if config.mix_per_channel:
+            rules = {"text": config.mix, "speech": config.mix_speech or config.mix}
+        self.mixers = {name: rule.controller() for name, rule in rules.items()}
 
     def plan(self, step: int, examples: list[Example], rewarded: Rewarded | None, world: World) -> Plan:
         prompts = len(examples)
@@ -165,7 +167,10 @@ class Hybrid:
         betas = {TEXT: self.config.preference.kl_text, SPEECH: self.config.preference.kl_speech}
         held = [channel for channel, beta in betas.items() if beta > 0]
         masks = [[np.isin(c.channels, held) for c in group] for group in completions]
-        weights = self._global_weights(masks, np.isfinite(rewarded.combined), world)
+        known = np.isfinite(rewarded.combined)
+        if self.config.preference.scope == "routed":  # a reply that nobody was to hear is held too
+            known |= np.isfinite(rewarded.channel["text"])
+        weights = self._global_weights(masks, known, world)
         for p, group in enumerate(completions):
             for k, completion in enumerate(group):
                 for channel in held:

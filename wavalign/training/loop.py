@@ -154,7 +154,7 @@ class Trainer:
             seed = step_seed(config.seed, self.step)
             groups = self.sampler.sample(examples, method.samples, seed, self.places.start)
             rewarded = self.sampler.reward(groups)
-            self._count_failures(rewarded.parts)
+            self._count_failures(rewarded.failed)
         planned = time.perf_counter()
         plan = method.plan(self.step, examples, rewarded, self.world)
         metrics = dict(plan.metrics)
@@ -352,8 +352,8 @@ class Trainer:
             how += "; replies are sampled to the end of their text only" if self.text_only else ""
             tqdm.write(f"{self.config.name}: {how}.")
 
-    def _count_failures(self, parts: Mapping[str, Any]) -> None:
-        failed = {name: int((scores != scores).sum()) for name, scores in parts.items()}
+    def _count_failures(self, places: Mapping[str, Any]) -> None:
+        failed = {name: int(each.sum()) for name, each in places.items()}
         if any(failed.values()):
             self._event("failed rewards", step=self.step + 1, **{name: n for name, n in failed.items() if n})
 

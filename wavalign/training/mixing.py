@@ -136,9 +136,12 @@ class WavAlignMix(_Settings):
     """The best reward of a group at which the direction gate is half open ("acceptable")."""
     sharpness: float = Field(5.0, gt=0)
     """k of the direction gate; the paper does not give it, its code uses 5."""
+    variance: float = Field(LARGEST_VARIANCE, gt=0)
+    """The variance of a group's rewards at which the information gate is wide open: 4 in the paper, the largest
+    possible. Rewards that never spread so far need less."""
 
     def gates(self, rewards: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Direction gate sigmoid(k (max - threshold)) and information gate clip(var / 4, 0, 1), each (P,).
+        """Direction gate sigmoid(k (max - threshold)) and information gate clip(var / variance, 0, 1), each (P,).
 
         Failed rewards are left out; a group without any known reward has NaN for both. The variance is the
         population's.
@@ -149,7 +152,7 @@ class WavAlignMix(_Settings):
         mean = np.where(known, rewards, 0.0).sum(1) / np.maximum(count, 1)
         variance = np.where(known, (rewards - mean[:, None]) ** 2, 0.0).sum(1) / np.maximum(count, 1)
         direction = 1 / (1 + np.exp(-self.sharpness * (best - self.threshold)))
-        information = np.clip(variance / LARGEST_VARIANCE, 0, 1)
+        information = np.clip(variance / self.variance, 0, 1)
         return np.where(count > 0, direction, np.nan), np.where(count > 0, information, np.nan)
 
     def controller(self) -> MixController:

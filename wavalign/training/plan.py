@@ -72,6 +72,7 @@ def reward_metrics(rewarded: Rewarded, world: World) -> dict[str, float]:
     mine = {
         "combined": rewarded.combined,
         "parts": dict(rewarded.parts),
+        "failed": dict(rewarded.failed),
         "lengths": [len(r.tokens) for g in rewarded.groups for r in g.rollouts],
         "finished": [r.finished for g in rewarded.groups for r in g.rollouts],
     }
@@ -93,7 +94,9 @@ def reward_metrics(rewarded: Rewarded, world: World) -> dict[str, float]:
             metrics["reward_std"] = float(np.nanstd(counted, axis=1).mean())
         for name in mine["parts"]:
             scores = np.concatenate([each["parts"][name] for each in everybody])
-            metrics[f"rewards/{name}/failed_frac"] = float(1 - np.isfinite(scores).mean())
+            failed = np.concatenate([each["failed"][name] for each in everybody])
+            asked = failed | np.isfinite(scores)
+            metrics[f"rewards/{name}/failed_frac"] = float(failed.sum() / max(asked.sum(), 1))
             if np.isfinite(scores).any():
                 metrics[f"rewards/{name}/mean"] = float(np.nanmean(scores))
                 metrics[f"rewards/{name}/std"] = float(np.nanstd(scores))

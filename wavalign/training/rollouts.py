@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from wavalign.audio import Waveform
 from wavalign.models.protocol import Rollout, Sampling, TrainablePolicy
 from wavalign.rewards.combine import RewardMix
 from wavalign.rewards.protocol import Answer, Judged
-from wavalign.training.config import RolloutConfig
+from wavalign.training.config import ConfigError, RolloutConfig
 from wavalign.training.examples import Example
 
 _SEED_STREAM = 0x5EED
@@ -41,24 +42,36 @@ class Rewarded:
     """Groups with their rewards. Arrays are float (P, K), NaN where a reward failed.
 
     ``combined`` is the weighted mean of all rewards, ``channel`` that of the rewards which judge a channel, ``parts``
-    each reward's own scores.
+    each reward's own scores. ``failed`` is bool (P, K) for each reward: one that was not asked about a reply, since
+    nobody was to hear it, has NaN there and has not failed.
     """
 
     groups: list[Group]
     combined: np.ndarray
     channel: Mapping[Judged, np.ndarray]
     parts: Mapping[str, np.ndarray]
+    failed: Mapping[str, np.ndarray]
 
 
 class Sampler:
     """Samples groups from one checkpoint of ``policy``, decodes them where rewards must hear them, and scores them.
 
     ``seconds`` sums the wall time of each phase since it was last cleared.
+
+    Raises:
+        ConfigError: when replies are to end with their text that a reward must hear.
     """
 
     def __init__(
         self, policy: TrainablePolicy, checkpoint: str, config: RolloutConfig, rewards: RewardMix, text_only: bool
     ) -> None:
+        if config.spoken is not None:
+            for reward in rewards.rewards:
+                if reward.needs_audio and reward.channel != "speech" and rewards.weights[reward.name] > 0:
+                    raise ConfigError(
+                        f'rollouts.spoken leaves replies unheard, but the reward "{reward.name}" judges words by their '
+                        "sound; take spoken or that reward away."
+                    )
         self.policy = policy
         self.checkpoint = checkpoint
         self.config = config
@@ -90,6 +103,7 @@ class Sampler:
                 checkpoint=self.checkpoint,
                 first=first + start,
                 text_only=self.text_only,
+                spoken=config.spoken,
             )
             groups += [
                 Group(example, prompt, rollouts)
@@ -113,28 +127,40 @@ class Sampler:
             _array(scored.combined).reshape(shape),
             {name: _array(self.rewards.combined_for(name, scored)).reshape(shape) for name in channels},
             {name: _array(scores).reshape(shape) for name, scores in scored.parts.items()},
+            {
+                name: (np.isnan(_array(scores)) & np.array(scored.asked[name])).reshape(shape)
+                for name, scores in scored.parts.items()
+            },
         )
         self._took("rewards", started)
         return result
 
     def answer(self, groups: Sequence[Group]) -> None:
         """Fills in the groups' answers: text always, a waveform where a reward needs audio."""
-        flat = [(group, rollout) for group in groups for rollout in group.rollouts]
+        spoken = self.config.spoken
+        flat = [
+            (group, rollout, self.text_only or (spoken is not None and k >= spoken))
+            for group in groups
+            for k, rollout in enumerate(group.rollouts)
+        ]
+        waveforms: list[Waveform | None] = [None] * len(flat)
         if self.rewards.needs_audio:
+            heard = [place for place, (_, _, cut) in enumerate(flat) if not cut]
             with ThreadPoolExecutor() as pool:
-                waveforms = list(pool.map(lambda pair: self.policy.decode_speech(pair[1].tokens), flat))
-        else:
-            waveforms = [None] * len(flat)
+                decoded = pool.map(lambda place: self.policy.decode_speech(flat[place][1].tokens), heard)
+                for place, waveform in zip(heard, decoded, strict=True):
+                    waveforms[place] = waveform
         for group in groups:
             group.answers = []
-        for (group, rollout), waveform in zip(flat, waveforms, strict=True):
+        for (group, rollout, cut), waveform in zip(flat, waveforms, strict=True):
             group.answers.append(
                 Answer(
                     group.example,
                     self.policy.text_of(rollout.tokens),
                     waveform,
                     rollout.finished,
-                    self.policy.well_formed(rollout.tokens, whole=rollout.finished and not self.text_only),
+                    self.policy.well_formed(rollout.tokens, whole=rollout.finished and not cut),
+                    cut,
                 )
             )
 
