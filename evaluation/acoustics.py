@@ -7,6 +7,7 @@ once, so that its mean is errors over words of all replies.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,8 +60,8 @@ PROSODY: tuple[MetricInfo, ...] = (
         0.0,
         None,
         None,
-        "syllable nuclei per second of speech without pauses (de Jong and Wempe 2009); estimated from sound alone, about "
-        "one in ten nuclei is missed or invented",
+        "syllable nuclei per second of speech without pauses (de Jong and Wempe 2009); counted in the sound alone, so "
+        "nuclei are missed and invented: compare replies by it, do not read it as a count of syllables",
     ),
     MetricInfo(
         "pause_ratio",
@@ -76,11 +77,9 @@ PROSODY: tuple[MetricInfo, ...] = (
         -70.0,
         0.0,
         None,
-        "integrated loudness (ITU-R BS.1770-4); not measured below 0.4 s. Louder is not better, though raters prefer it",
+        "integrated loudness (ITU-R BS.1770-4), not measured below 0.4 s; louder is not better",
     ),
-    MetricInfo(
-        "seconds", "s", 0.0, None, None, "length of the reply with its silences; bounded by the sampling limits"
-    ),
+    MetricInfo("seconds", "s", 0.0, None, None, "length of the reply with its silences; the sampling limits bound it"),
 )
 WER = MetricInfo(
     "wer",
@@ -97,7 +96,7 @@ FINISHED = MetricInfo(
     0.0,
     1.0,
     "higher",
-    "replies that ended by themselves; the others were cut at a limit of the sampling",
+    "replies that ended by themselves; the others were cut at a limit of sampling",
 )
 ACOUSTICS: tuple[MetricInfo, ...] = (WER, *PROSODY, *QUALITY, FINISHED)
 
@@ -152,7 +151,11 @@ class Acoustics:
                     errors = word_errors(*self.hearing.comparable(text, transcript.text))
                     values["wer"], weights["wer"] = errors.rate(), float(errors.words)
             scored, broken = self.quality.score(waveform)
-            results.append(Measured(values | scored, weights, failed | broken, transcript.text))
+            values |= scored
+            odd = [name for name, value in values.items() if value is not None and not math.isfinite(value)]
+            broken |= {name: "the measure is not a finite number" for name in odd}
+            values |= dict.fromkeys(odd)
+            results.append(Measured(values, weights, failed | broken, transcript.text))
         return results
 
 
