@@ -30,6 +30,8 @@ _PRAISE = (
     r"(?:correct|right|best|answer|accurate|appropriate|likely|suitable|true|fitting|sense)\b|\s*是(?:正确|最)"
 )
 _DENIED = r"[\"')\]]*\s+(?:is|was|are|would\s+be|seems)\s*(?:not\b|n't|incorrect|inaccurate|wrong|false)"
+_UNDECIDED = r"[\"')\]]*\s*(?:,?\s+(?:or|and)\s+|/\s*)(?:option\s+)?[\"'(\[]*[a-d](?![A-Za-z0-9'])"
+"""What takes a statement back: "... A is wrong", "... A or B"."""
 _AFTER_A_LETTER = ("because", "since", "as", "which", "and", "for", "is", "would", "seems", "looks", "must")
 
 
@@ -55,7 +57,9 @@ def _stated(text: str, alone: str) -> Iterator[tuple[int, str]]:
     """Place and letter of each "the answer is B" that nothing takes back ("... is A is wrong")."""
     for pattern in _STATED:
         for match in _overlapping(pattern + alone, text):
-            if not _is_article(match, text) and not re.match(_DENIED, text[match.end(1) :], re.IGNORECASE):
+            if not _is_article(match, text) and not re.match(
+                rf"{_DENIED}|{_UNDECIDED}", text[match.end(1) :], re.IGNORECASE
+            ):
                 yield match.end(1), match[1].upper()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ ABILITIES = {
 COMPOSITE_SHARE = 0.5
 """Of its category's weight; the other acoustic attributes share the rest evenly, as all abilities elsewhere do."""
 _OTHER_NAMES = {"acoustic_properties": "acoustic_attributes", "switch": "variation"}
+_LABELS = ("instruct_text", "ability", "instruct_id", "id")
 _AUDIO_COLUMNS = ("audio", "instruct_audio", "instruction_audio", "instruction_audio_path", "instruct_audio_path")
 
 
@@ -71,11 +72,11 @@ class VStyle:
         self._judges  # noqa: B018 - a missing judge is said before hours of answering
         folder = folder_of("vstyle", self._context, HUB, (f"*{self.language}*", f"*{self.language}*/*"))
         entries = []
-        for place, (row, home) in enumerate(_rows(folder, self.language)):
+        for place, (row, whole, home) in enumerate(_rows(folder, self.language)):
             category, ability = _ability(row, place)
             id_ = f"{self.language}/{row.get('instruct_id') or row.get('id') or place}"
             facts = {"question": row["instruct_text"], "ability": f"{category}/{ability}"}
-            entries.append(Entry(id_, category, partial(_item, id_, category, facts, row, home)))
+            entries.append(Entry(id_, category, partial(_item, id_, category, facts, whole, home)))
         ids = [entry.id for entry in entries]
         if len(set(ids)) < len(ids):
             raise TaskError(f"{folder} has two instructions with one instruct_id; give the data set and not replies.")
@@ -139,18 +140,22 @@ def _weights(category: str) -> dict[str, float]:
     return {f"{category}/{name}": COMPOSITE_SHARE if name == "composite_properties" else rest for name in abilities}
 
 
-def _rows(folder: Path, language: str) -> list[tuple[dict[str, Any], Path]]:
-    """Rows with the folder that their paths start at: parquet files, or JSON lines beside recordings."""
+def _rows(folder: Path, language: str) -> list[tuple[dict[str, Any], Callable[[], dict[str, Any]], Path]]:
+    """Labels of each row, the whole row when it is asked for, and where its paths start: parquet, or JSON lines."""
     tables = [file for file in sorted(folder.rglob("*.parquet")) if _is_of(file, folder, language)]
     if tables:
         rows = ParquetRows(tables, ("instruct_text", "ability"), "vstyle")
-        return [(rows[place], folder) for place in range(len(rows))]
+        labels = {name: rows.column(name) for name in _LABELS}
+        return [
+            ({name: values[place] for name, values in labels.items()}, partial(rows.__getitem__, place), folder)
+            for place in range(len(rows))
+        ]
     lists = [file for file in sorted(folder.rglob("*.jsonl")) if _is_of(file, folder, language)]
     if not lists:
         raise TaskError(
             f'{folder} holds neither parquet nor JSON lines of vstyle in a folder or file named "{language}".'
         )
-    return [(row, file.parent) for file in lists for row in _lines(file)]
+    return [(row, partial(dict, row), file.parent) for file in lists for row in _lines(file)]
 
 
 def _is_of(file: Path, folder: Path, language: str) -> bool:
@@ -183,7 +188,8 @@ def _ability(row: Mapping[str, Any], place: int) -> tuple[str, str]:
     return category, ability
 
 
-def _item(id_: str, category: str, facts: Mapping[str, Any], row: Mapping[str, Any], folder: Path) -> Item:
+def _item(id_: str, category: str, facts: Mapping[str, Any], whole: Callable[[], dict[str, Any]], folder: Path) -> Item:
+    row = whole()
     column = next((name for name in _AUDIO_COLUMNS if row.get(name)), None)
     if column is None:
         raise TaskError(f"{id_} of vstyle has no recording in any of the columns {', '.join(_AUDIO_COLUMNS)}.")
