@@ -14,6 +14,7 @@ from torch import nn
 
 import wavalign.torchaudio_guard  # noqa: F401  (transformers may look for torchaudio)
 from wavalign.codecs.loading import CodecError, load_codec
+from wavalign.models.channel_adapters import CHANNELS_FILE, ChannelRanks
 from wavalign.models.interleaved import Base, InterleavedModel
 from wavalign.models.layout import InterleavedDescription, LayoutError, resolve
 from wavalign.models.protocol import CheckpointError, Sampling
@@ -45,7 +46,7 @@ def load_base(
     read_json(name, folder / "config.json")
     if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise CheckpointError(f'Checkpoint "{name}" is incomplete: tokenizer.json is missing. Restore the folder.')
-    for file in _weight_files(name, folder):
+    for file in weight_files(name, folder):
         tensor_shapes(name, file)
     try:
         description = InterleavedDescription.read(folder)
@@ -68,23 +69,12 @@ def load_base(
             ignore_mismatched_sizes=True,  # refused below, in words
         )
     except Exception as error:  # transformers raises many kinds; each is about this folder
-        raise CheckpointError(f'Checkpoint "{name}" cannot be loaded: {_reason(error)}') from error
+        raise CheckpointError(f'Checkpoint "{name}" cannot be loaded: {reason(error)}') from error
     finally:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-    for tensor, stored, wanted in info["mismatched_keys"]:
-        raise CheckpointError(
-            f'Checkpoint "{name}" does not fit its config.json: {tensor} has the shape {tuple(stored)}, but the '
-            f"config asks for {tuple(wanted)}. Restore both from one place."
-        )
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise CheckpointError(
-            f'Checkpoint "{name}" lacks {len(missing)} of its tensors ({missing[0]}, ...). Restore its weights.'
-        )
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in model.parameters()):
-        raise CheckpointError(f'Checkpoint "{name}" holds weights that are not numbers. Its training diverged.')
+    check_loaded(name, model, info)
     try:
         tokens = resolve(description, tokenizer, model.get_output_embeddings().weight.shape[0])
         codec = load_codec(folder / (description.codec or "codec"))
@@ -120,6 +110,12 @@ def attach(base: Base, name: str, folder: Path) -> str:
         if not (folder / ADAPTER_WEIGHTS).is_file():
             raise CheckpointError(f'Adapter "{name}" is incomplete: {ADAPTER_WEIGHTS} is missing. Restore the folder.')
         _check_fit(base, name, config, tensor_shapes(name, folder / ADAPTER_WEIGHTS))
+        ranks = ChannelRanks.read(name, folder)
+        if ranks is not None and (ranks.whole != config.r or config.rank_pattern):
+            raise CheckpointError(
+                f'Adapter "{name}" has rank {config.r}, but its {CHANNELS_FILE} shares out {ranks.text} + '
+                f"{ranks.speech}. Restore both from one place."
+            )
         if not all(bool(torch.isfinite(tensor).all()) for tensor in load_file(folder / ADAPTER_WEIGHTS).values()):
             raise CheckpointError(f'Adapter "{name}" holds weights that are not numbers. Its training diverged.')
         try:
@@ -129,8 +125,10 @@ def attach(base: Base, name: str, folder: Path) -> str:
             else:
                 model = PeftModel.from_pretrained(base.model, str(folder), adapter_name=adapter, is_trainable=False)
         except (RuntimeError, ValueError, KeyError) as error:
-            raise CheckpointError(f'Adapter "{name}" cannot be attached to "{base.name}": {_reason(error)}') from error
+            raise CheckpointError(f'Adapter "{name}" cannot be attached to "{base.name}": {reason(error)}') from error
         base.attached(model.eval())
+        if ranks is not None:
+            base.split(adapter, ranks)
     return adapter
 
 
@@ -148,7 +146,27 @@ def default_sampling(folder: Path) -> Sampling:
     return InterleavedDescription.read(folder).sampling
 
 
-def _reason(error: Exception) -> str:
+def check_loaded(name: str, model: Any, info: Mapping[str, Any]) -> None:
+    """``info`` is what transformers says of the loading.
+
+    Raises:
+        CheckpointError: when a tensor is missing, has another shape than the config asks for, or is not finite.
+    """
+    for tensor, stored, wanted in info["mismatched_keys"]:
+        raise CheckpointError(
+            f'Checkpoint "{name}" does not fit its config.json: {tensor} has the shape {tuple(stored)}, but the '
+            f"config asks for {tuple(wanted)}. Restore both from one place."
+        )
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise CheckpointError(
+            f'Checkpoint "{name}" lacks {len(missing)} of its tensors ({missing[0]}, ...). Restore its weights.'
+        )
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in model.parameters()):
+        raise CheckpointError(f'Checkpoint "{name}" holds weights that are not numbers. Its training diverged.')
+
+
+def reason(error: Exception) -> str:
     """What an exception says, in one line: its first, and the next where that only announces it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:300]
@@ -165,7 +183,7 @@ def tensor_shapes(name: str, file: Path) -> dict[str, tuple[int, ...]]:
         ) from error
 
 
-def _weight_files(name: str, folder: Path) -> list[Path]:
+def weight_files(name: str, folder: Path) -> list[Path]:
     index = folder / f"{WEIGHTS}.index.json"
     if not index.is_file():
         files = [folder / WEIGHTS]

@@ -10,16 +10,22 @@ from typing import Any
 import torch
 from torch import nn
 
+from wavalign.models.channel_adapters import SpeechOf, speaking
 from wavalign.models.protocol import Scores
 
 
 def score(
-    model: Any, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], adapter: str | None
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    adapter: str | None,
+    speech_of: SpeechOf | None = None,
 ) -> Scores:
     """Log-probabilities and entropies of the completions' tokens; one forward, right-padded, no attention mask.
 
     A causal model does not see the padding behind a row. Only positions from the shortest prompt on are projected to
-    the vocabulary. ``adapter`` None scores the base, with any adapters switched off.
+    the vocabulary. ``adapter`` None scores the base, with any adapters switched off. ``speech_of`` is needed for one
+    that is split by channel.
     """
     network = model.get_base_model() if hasattr(model, "peft_config") else model
     device = next(network.parameters()).device
@@ -31,7 +37,7 @@ def score(
     shortened = "logits_to_keep" in inspect.signature(network.forward).parameters
     if shortened:
         inputs["logits_to_keep"] = longest - first
-    with _active(model, adapter):
+    with active(model, adapter), speaking(network, _positions(prompts, completions, longest, speech_of, device)):
         logits = network(**inputs).logits if shortened else network(**inputs).logits[:, first:]
     starts = torch.tensor([len(prompt) - 1 - first for prompt in prompts], device=device)
     offsets = torch.arange(width, device=device)
@@ -44,6 +50,22 @@ def score(
     entropy = -(logprobs.exp() * logprobs).sum(-1)
     picked = logprobs.gather(-1, targets[..., None])[..., 0]
     return Scores(picked * mask, entropy * mask, mask)
+
+
+def _positions(
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    longest: int,
+    speech_of: SpeechOf | None,
+    device: torch.device,
+) -> torch.Tensor | None:
+    """bool (B, longest): speech's positions, of which each predicts the token after it."""
+    if speech_of is None:
+        return None
+    speech = torch.zeros(len(prompts), longest, dtype=torch.bool)
+    for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        speech[row, len(prompt) - 1 : len(prompt) - 1 + len(completion)] = torch.from_numpy(speech_of(completion))
+    return speech.to(device)
 
 
 def linear_names(network: nn.Module) -> list[str]:
@@ -59,7 +81,8 @@ def linear_names(network: nn.Module) -> list[str]:
 
 
 @contextmanager
-def _active(model: Any, adapter: str | None) -> Iterator[None]:
+def active(model: Any, adapter: str | None) -> Iterator[None]:
+    """``model`` runs with this adapter; None: with all switched off."""
     if not hasattr(model, "peft_config"):
         yield
     elif adapter is None:
