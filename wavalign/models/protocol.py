@@ -100,16 +100,22 @@ class Request:
 class Checkpoint:
     """A model that can be loaded: a base, perhaps an adapter on it, and where it came from.
 
-    ``base`` is the base's folder (or hub id), ``base_name`` the name the registry knows it by; ``adapter`` a PEFT
-    folder or None. ``provenance`` is what the folder says of itself (run, data, revision, ...), possibly empty.
+    ``base`` is the base's folder (or hub id while it is not here yet, or a service's address), ``base_name`` the name
+    the registry knows it by; ``adapter`` a PEFT folder (or hub id) or None. ``provenance`` is what the folder says of
+    itself (run, data, revision, ...), possibly empty. ``dtype`` and ``device`` are names or "auto"; ``revision`` is the
+    pinned commit of a base from the hub; ``arena`` says whether it meets others in blind battles.
     """
 
     name: str
     layout: str
     base: Path | str
     base_name: str
-    adapter: Path | None = None
+    adapter: Path | str | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str = "auto"
+    device: str = "auto"
+    revision: str | None = None
+    arena: bool = True
 
 
 class SpokenDialogueModel(Protocol):

@@ -3,136 +3,334 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from wavalign.models.layout import LAYOUT_FILE, InterleavedDescription
 from wavalign.models.protocol import Checkpoint, CheckpointError, Sampling
+from wavalign.models.registry_entries import Entries, Entry, is_hub_id, may_run_code
+from wavalign.models.registry_layouts import REMOTE, Layout, brings_code, layout_of
+from wavalign.models.registry_progress import Board, Tell
 
 ADAPTER_FILE = "adapter_config.json"
-LAYOUTS: dict[str, str] = {LAYOUT_FILE: "interleaved"}
-"""The description file that marks a base folder -> its layout's name."""
 HOME_FOLDER = "checkpoints"
 RUNS_FOLDER, RUN_RESULT = "runs", "adapter"
+UNKNOWN = "unknown"
+"""The layout of a base from the hub that was neither looked at nor downloaded."""
+_NOT_HERE = "(none; build the embedded one or add a folder)"
 
 
 class Registry:
     """Checkpoints are folders in ``assets_dir`` and in ``checkpoints/`` of ``home``; a folder's name is its name.
 
-    What a run of post-training made, ``runs/<name>/adapter`` of ``home``, is a checkpoint with the run's name.
+    What a run of post-training made, ``runs/<name>/adapter`` of ``home``, is a checkpoint with the run's name. What
+    ``checkpoints.yaml`` lists, in both places, are checkpoints too: from the hub, from elsewhere, or remote.
 
-    A base holds a layout description beside its weights; an adapter is a plain PEFT folder whose
-    ``base_model_name_or_path`` ends in the name of its base. Loaded bases are kept and shared.
+    A base is a folder of a known layout; an adapter is a plain PEFT folder whose ``base_model_name_or_path`` ends in
+    the name of its base. Loaded bases are kept and shared, and put away when others need the room; ``budget``: bytes
+    that bases on one device may take, None: WAVALIGN_MODEL_MEMORY, else what the device has.
     """
 
-    def __init__(self, assets_dir: str | Path, home: str | Path | None = None) -> None:
+    def __init__(self, assets_dir: str | Path, home: str | Path | None = None, budget: int | None = None) -> None:
         self.places = [Path(assets_dir)] + ([Path(home) / HOME_FOLDER] if home else [])
         self.runs = Path(home) / RUNS_FOLDER if home else None
-        self._bases: dict[str, Any] = {}
+        self.entries = Entries(Path(assets_dir), Path(home) if home else None)
+        self.board = Board()
+        self._budget = budget
+        self._bases: Any = None
+        self._remotes: dict[str, tuple[Any, Any]] = {}
         self._lock = threading.Lock()
 
+    @property
+    def bases(self) -> Any:
+        """What is in memory, a ``LoadedBases``."""
+        if self._bases is None:
+            from wavalign.models.registry_bases import LoadedBases, budget_of  # torch takes seconds to import
+
+            self._bases = LoadedBases(budget_of() if self._budget is None else self._budget)
+        return self._bases
+
     def names(self) -> tuple[str, ...]:
-        """Names of all checkpoints, bases first, each group sorted. Broken ones are listed too: loading says why."""
-        found: dict[str, bool] = {}
+        """Names of all checkpoints: bases, adapters, remote ones, each group sorted. Broken ones are listed too:
+        loading says why."""
+        ranks: dict[str, int] = {}
         folders = [(f.name, f) for place in self.places if place.is_dir() for f in sorted(place.iterdir())]
         if self.runs and self.runs.is_dir():
             folders += [(run.name, run / RUN_RESULT) for run in sorted(self.runs.iterdir())]
         for name, folder in folders:
-            is_base = any((folder / marker).is_file() for marker in LAYOUTS)
-            if is_base or (folder / ADAPTER_FILE).is_file():
-                found.setdefault(name, is_base)
-        return tuple(sorted(found, key=lambda name: (not found[name], name)))
+            is_adapter = (folder / ADAPTER_FILE).is_file()
+            if is_adapter or _is_base(folder):
+                ranks.setdefault(name, 0 if not is_adapter or _is_marked(folder) else 1)
+        for name, entry in self._listed().items():
+            ranks.setdefault(name, 2 if entry.remote else 1 if entry.adapter else 0)
+        return tuple(sorted(ranks, key=lambda name: (ranks[name], name)))
+
+    def trouble(self) -> str | None:
+        """What is wrong with ``checkpoints.yaml``; its entries are then left out."""
+        try:
+            self.entries.all()
+        except CheckpointError as error:
+            return str(error)
+        return None
 
     def checkpoint(self, name: str) -> Checkpoint:
         """What is known of a checkpoint without loading it.
 
         Raises:
-            CheckpointError: when there is no such folder, or it does not say what it is.
+            CheckpointError: when there is no such checkpoint, or it does not say what it is.
         """
         folder = self._folder(name)
+        if folder is None:
+            return self._of_entry(name, self._listed()[name])
         if (folder / ADAPTER_FILE).is_file():
-            base_name = self._base_of(name, folder)
-            base = self.checkpoint(base_name)
-            return Checkpoint(name, base.layout, base.base, base_name, folder, _provenance(folder))
-        for marker, layout in LAYOUTS.items():
-            if (folder / marker).is_file():
-                return Checkpoint(name, layout, folder, name, None, _provenance(folder))
-        raise CheckpointError(
-            f'"{name}" is not a checkpoint: {folder} holds neither {" nor ".join(LAYOUTS)} nor {ADAPTER_FILE}.'
-        )
+            base = self.checkpoint(self._base_of(name, folder))
+            return _adapted(name, base, folder)
+        return Checkpoint(name, _layout(name, folder).name, folder, name, None, _provenance(folder))
+
+    def entry(self, name: str) -> Entry | None:
+        """What ``checkpoints.yaml`` says of it; None for folders in place."""
+        return None if self._place(name) else self._listed().get(name)
 
     def default_sampling(self, name: str) -> Sampling:
         """What the checkpoint's layout description recommends.
 
         Raises:
-            CheckpointError: when there is no such checkpoint, or its description is wrong.
+            CheckpointError: when there is no such checkpoint, it is not here yet, or its description is wrong.
         """
-        return InterleavedDescription.read(self.checkpoint(name).base).sampling
+        checkpoint = self.checkpoint(name)
+        if checkpoint.layout == REMOTE:
+            from wavalign.models.remote import DEFAULT_SAMPLING
+
+            return DEFAULT_SAMPLING
+        folder = _here(checkpoint)
+        return _layout(name, folder).opened().default_sampling(folder)
 
     def load(self, names: Sequence[str]) -> Any:
         """A model over these checkpoints, which share one base; a base that is loaded already is not loaded again.
 
-        Returns an ``InterleavedModel``: a ``SpokenDialogueModel`` and ``TrainablePolicy``.
+        Returns a ``SpokenDialogueModel``; where the layout can be trained also a ``TrainablePolicy`` (for the
+        interleaved layout an ``InterleavedModel``).
 
         Raises:
             CheckpointError: one sentence about the first checkpoint that cannot be used.
         """
-        from wavalign.models import loading
-        from wavalign.models.interleaved import InterleavedModel
-
         checkpoints = [self.checkpoint(name) for name in dict.fromkeys(names)]
         if not checkpoints:
             raise CheckpointError("No checkpoint was named. Choose one.")
-        base_name = checkpoints[0].base_name
+        first = checkpoints[0]
         for other in checkpoints[1:]:
-            if other.base_name != base_name:
+            if other.base_name != first.base_name:
                 raise CheckpointError(
-                    f'"{checkpoints[0].name}" and "{other.name}" have different bases ("{base_name}" and '
+                    f'"{first.name}" and "{other.name}" have different bases ("{first.base_name}" and '
                     f'"{other.base_name}") and cannot answer together. Choose checkpoints of one base.'
                 )
+        if first.layout == REMOTE:
+            return self._remote(first.name)
         with self._lock:
-            if base_name not in self._bases:
-                self._bases[base_name] = loading.load_base(base_name, Path(checkpoints[0].base))
-            base = self._bases[base_name]
-            adapters = {
-                c.name: None if c.adapter is None else loading.attach(base, c.name, c.adapter) for c in checkpoints
-            }
-        return InterleavedModel(base, adapters)
+            changed = self.bases.find(first.base_name)
+            if changed is not None and any(
+                changed.adapters.get(c.name, s) != s for c in checkpoints if (s := _stamp(c))
+            ):
+                self.bases.drop(first.base_name)  # an adapter of this name was loaded that is not this one
+            loaded = self.bases.find(first.base_name) or self._load_base(first)
+            loader = _layout(first.base_name, loaded.base_folder).opened()
+            adapters = {c.name: self._attach(loader, loaded, c) for c in checkpoints}
+        return loader.open_model(loaded.base, adapters)
+
+    def is_loaded(self, name: str) -> bool:
+        """Whether asking it needs no loading."""
+        checkpoint = self.checkpoint(name)
+        if checkpoint.layout == REMOTE:
+            return True
+        loaded = next((each for each in self.bases.all() if each.name == checkpoint.base_name), None)
+        return loaded is not None and (checkpoint.adapter is None or name in loaded.adapters)
+
+    @contextmanager
+    def using(self, names: Sequence[str]) -> Iterator[None]:
+        """While open, the bases of these checkpoints are not put away to make room for others."""
+        with self.bases.using([self.checkpoint(name).base_name for name in names]):
+            yield
+
+    def unload(self, base_name: str) -> None:
+        """Puts a base and all adapters on it out of memory.
+
+        Raises:
+            CheckpointError: when it answers right now.
+        """
+        found = next((each for each in self.bases.all() if each.name == base_name), None)
+        if found is not None and found.users:
+            raise CheckpointError(f'"{base_name}" is answering right now. Try again in a moment.')
+        self.bases.drop(base_name)
+
+    def remove(self, name: str) -> str:
+        """Takes a checkpoint that was added or promoted off the list, for good; says what became of its files.
+
+        Raises:
+            CheckpointError: when others stand on it, it answers right now, or it is not the home's own.
+        """
+        checkpoint = self.checkpoint(name)
+        others = [each for each in self.names() if each != name and self._base_name(each) == name]
+        if others:
+            raise CheckpointError(f'"{others[0]}" stands on "{name}": remove that first.')
+        place = self._place(name)
+        if place is not None and (len(self.places) < 2 or place.parent != self.places[1]):
+            where = "ships with the app" if place.parent == self.places[0] else "is a run's: delete the run on Train"
+            raise CheckpointError(f'"{name}" {where}, and cannot be removed here.')
+        if place is None and name not in self.entries.own():
+            raise CheckpointError(f'"{name}" ships with the app, and cannot be removed here.')
+        if checkpoint.layout != REMOTE:
+            self.unload(checkpoint.base_name)
+        if place is None:
+            self.entries.remove(name)
+            self._remotes.pop(name, None)
+            return (
+                f"{name} is off the list; its files stay where they are."
+                if checkpoint.layout != REMOTE
+                else (f"{name} is off the list.")
+            )
+        if place.is_symlink():
+            place.unlink()
+            return f"{name} is off the list; the folder it pointed to stays."
+        leaving = place.with_name(f".removed-{name}")
+        shutil.rmtree(leaving, ignore_errors=True)
+        place.rename(leaving)  # gone at once, whatever becomes of the rest
+        shutil.rmtree(leaving, ignore_errors=True)
+        return f"{name} is deleted."
 
     def forget(self) -> None:
         """Drops the loaded bases; models that are in use keep theirs until they are dropped too."""
         with self._lock:
-            self._bases.clear()
+            self.bases.clear()
+            self._remotes.clear()
 
-    def _folder(self, name: str) -> Path:
+    def _load_base(self, first: Checkpoint) -> Any:
+        """The base of ``first``, downloaded if need be, into memory, where room was made for it."""
+        from wavalign.models import registry_opening
+
+        with self.board.loading(first.base_name) as tell:
+            base = self.checkpoint(first.base_name)
+            folder = registry_opening.fetched(base.base, base.revision, tell)
+            entry = self.entry(base.name)
+            source = entry.source if entry is not None else str(folder)
+            layout = _layout(base.name, folder)
+            allowed = may_run_code(source)
+            if brings_code(layout, _config(folder)) and not allowed:
+                raise CheckpointError(
+                    f'"{base.name}" brings Python code of its own, which runs only when the host allows it: start the '
+                    f"app with WAVALIGN_TRUST_REMOTE_CODE={source}, after reading that code."
+                )
+            return registry_opening.opened(self.bases, base, folder, layout, allowed, tell)
+
+    def _attach(self, loader: Any, loaded: Any, checkpoint: Checkpoint) -> str | None:
+        from wavalign.models import registry_opening
+
+        if checkpoint.adapter is None:
+            return None
+        with self.board.loading(checkpoint.name) as tell:
+            folder = self._adapter_folder(checkpoint, tell)
+            adapter = registry_opening.attached(loader, loaded, checkpoint.name, folder)
+        if checkpoint.name not in loaded.adapters:
+            loaded.adapters[checkpoint.name] = _stamp(checkpoint) or ("", 0, 0)
+            self.bases.measured(loaded.name)
+        return adapter
+
+    def _adapter_folder(self, checkpoint: Checkpoint, tell: Tell) -> Path:
+        from wavalign.models import registry_opening
+
+        entry = self.entry(checkpoint.name)
+        return registry_opening.fetched(checkpoint.adapter, entry.adapter_revision if entry else None, tell)
+
+    def _remote(self, name: str) -> Any:
+        from wavalign.models.remote import RemoteModel
+
+        description = self._listed()[name].remote
+        known = self._remotes.get(name)
+        if known is None or known[0] != description:
+            known = self._remotes[name] = (description, RemoteModel(name, description))
+        return known[1]
+
+    def _of_entry(self, name: str, entry: Entry) -> Checkpoint:
+        if entry.remote is not None:
+            told = {"service": entry.remote.host, "model": entry.remote.model}
+            return Checkpoint(name, REMOTE, entry.remote.url, name, None, told, arena=entry.arena)
+        if entry.adapter is not None:
+            base = self.checkpoint(entry.base)
+            if base.adapter is not None or base.layout == REMOTE:
+                raise CheckpointError(f'Adapter "{name}" is for "{entry.base}", which is not a base. Choose a base.')
+            return _adapted(name, base, _found(entry.adapter, entry.adapter_revision), entry.arena)
+        place = _found(entry.source, entry.revision)
+        told = {"source": entry.source} | ({"revision": entry.revision} if entry.revision else {})
+        layout = entry.layout or UNKNOWN
+        if isinstance(place, Path):
+            told = {**_provenance(place), **told}
+            layout = _layout(name, place).name
+        how = {"dtype": entry.dtype, "device": entry.device, "revision": entry.revision, "arena": entry.arena}
+        return Checkpoint(name, layout, place, name, None, told, **how)
+
+    def _listed(self) -> dict[str, Entry]:
+        try:
+            return self.entries.all()
+        except CheckpointError:
+            return {}  # ``trouble`` says it
+
+    def _place(self, name: str) -> Path | None:
+        """The folder in place of that name."""
         if not name or Path(name).name != name:
-            raise CheckpointError(f'"{name}" is not a checkpoint\'s name. The names are: {self._known()}.')
+            return None
         for place in self.places:
             if (place / name).is_dir():
                 return place / name
         if self.runs and (self.runs / name / RUN_RESULT).is_dir():
             return self.runs / name / RUN_RESULT
-        raise CheckpointError(f'There is no checkpoint "{name}". The names are: {self._known()}.')
+        return None
+
+    def _folder(self, name: str) -> Path | None:
+        """The folder in place, or None for an entry."""
+        if not name or Path(name).name != name:
+            raise CheckpointError(f'"{name}" is not a checkpoint\'s name. The names are: {self._known()}.')
+        place = self._place(name)
+        if place is None and name not in self._listed():
+            raise CheckpointError(f'There is no checkpoint "{name}". The names are: {self._known()}.')
+        return place
 
     def _known(self) -> str:
-        return ", ".join(self.names()) or "(none; build the embedded one or add a folder)"
+        return ", ".join(self.names()) or _NOT_HERE
+
+    def _base_name(self, name: str) -> str | None:
+        try:
+            return self.checkpoint(name).base_name
+        except CheckpointError:
+            return None
 
     def _base_of(self, name: str, folder: Path) -> str:
         config = read_json(name, folder / ADAPTER_FILE)
         told = config.get("base_model_name_or_path")
         if not isinstance(told, str) or not told:
             raise CheckpointError(f'Adapter "{name}" does not say which base it is for (base_model_name_or_path).')
-        base_name = Path(told).name
-        bases = [n for n in self.names() if n != name and not (self._folder(n) / ADAPTER_FILE).is_file()]
-        if base_name not in bases:
+        base_name = self.base_called(told)
+        if base_name is None:
             raise CheckpointError(
-                f'Adapter "{name}" is for the base "{base_name}", which is not among the checkpoints. Add that base.'
+                f'Adapter "{name}" is for the base "{Path(told).name}", which is not among the checkpoints. Add that '
+                "base."
             )
         return base_name
+
+    def base_called(self, told: str) -> str | None:
+        """The base that an adapter's ``base_model_name_or_path`` means: by its source as it was added, else by name."""
+        listed = {n: e for n, e in self._listed().items() if e.source is not None and self._place(n) is None}
+        for name, entry in listed.items():
+            if entry.source == told:
+                return name
+        name = Path(told).name
+        place = self._place(name) if name else None
+        if place is not None and not (place / ADAPTER_FILE).is_file() and _is_base(place):
+            return name
+        return name if name in listed else None
 
 
 def read_json(name: str, path: Path) -> dict[str, Any]:
@@ -146,6 +344,68 @@ def read_json(name: str, path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise CheckpointError(f'Checkpoint "{name}" is broken: {path.name} does not hold a JSON object.')
     return data
+
+
+def _layout(name: str, folder: Path) -> Layout:
+    return layout_of({path.name for path in folder.iterdir()} if folder.is_dir() else (), _config(folder), name)
+
+
+def _is_marked(folder: Path) -> bool:
+    from wavalign.models.registry_layouts import LAYOUTS
+
+    return any(layout.marker and (folder / layout.marker).is_file() for layout in LAYOUTS)
+
+
+def _is_base(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    try:
+        _layout(folder.name, folder)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _config(folder: Path) -> dict[str, Any] | None:
+    """What ``config.json`` says; None where there is none to read (loading says what is wrong with it)."""
+    try:
+        data = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _adapted(name: str, base: Checkpoint, adapter: Path | str, arena: bool = True) -> Checkpoint:
+    told = _provenance(adapter) if isinstance(adapter, Path) else {"adapter": adapter}
+    how = {"dtype": base.dtype, "device": base.device, "revision": base.revision, "arena": arena}
+    return Checkpoint(name, base.layout, base.base, base.base_name, adapter, told, **how)
+
+
+def _found(place: str, revision: str | None) -> Path | str:
+    """The folder of a source, or its hub id as long as it is not here."""
+    if not is_hub_id(place):
+        return Path(place)
+    from wavalign.models.registry_hub import cached
+
+    return cached(place, revision) or place
+
+
+def _here(checkpoint: Checkpoint) -> Path:
+    if not isinstance(checkpoint.base, Path):
+        raise CheckpointError(f'"{checkpoint.name}" is not downloaded yet: {checkpoint.base}.')
+    return checkpoint.base
+
+
+def _stamp(checkpoint: Checkpoint) -> tuple[str, int, int] | None:
+    """Tells an adapter's files from others of the same name; None for a base, or while they are not here."""
+    if not isinstance(checkpoint.adapter, Path):
+        return None
+    path = checkpoint.adapter / "adapter_model.safetensors"
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return str(path), status.st_mtime_ns, status.st_size
 
 
 def _provenance(folder: Path) -> dict[str, Any]:

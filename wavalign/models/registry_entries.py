@@ -59,6 +59,8 @@ class Entry(BaseModel):
     device: str = "auto"
     """auto (a GPU when there is one), cpu, mps, cuda or cuda:N."""
     remote: RemoteDescription | None = None
+    layout: str | None = None
+    """As it was detected when it was added, for a base that is not downloaded yet."""
     arena: bool = True
     """Whether it meets others in blind battles."""
 

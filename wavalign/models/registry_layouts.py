@@ -57,7 +57,8 @@ class Loader(Protocol):
 class Layout:
     """``marker``: a file beside the weights; ``model_types`` and ``architectures``: as in ``config.json``.
 
-    The marker is looked for first, on all lines, then the config.
+    The marker is looked for first, on all lines, then the config. ``runs_code``: whether its module runs the Python
+    files of a checkpoint whose ``model_type`` transformers does not know; the host has to allow that.
     """
 
     name: str
@@ -65,12 +66,13 @@ class Layout:
     marker: str | None = None
     model_types: tuple[str, ...] = ()
     architectures: tuple[str, ...] = ()
+    runs_code: bool = False
 
     def opened(self) -> Loader:
         return importlib.import_module(self.loader)
 
 
-LAYOUTS: tuple[Layout, ...] = (Layout("interleaved", "wavalign.models.loading", marker=LAYOUT_FILE),)
+LAYOUTS: tuple[Layout, ...] = (Layout("interleaved", "wavalign.models.loading", marker=LAYOUT_FILE, runs_code=True),)
 """Several lines may carry one name: families of a layout that are opened by different modules."""
 
 REMOTE = "remote"
@@ -108,18 +110,15 @@ def layout_of(files: Collection[str], config: Mapping[str, Any] | None, name: st
         raise CheckpointError(f'"{name}" ({found}) cannot be used here: {why}. Choose a speech-to-speech model.')
     known = sorted({each for layout in LAYOUTS for each in (*layout.model_types, layout.marker) if each})
     raise CheckpointError(
-        f'"{name}" has no layout that is known here ({found}). Known are: {", ".join(known)}. A causal LM over text '
-        f"and speech tokens needs an {LAYOUT_FILE} beside its weights."
+        f'"{name}" is not a checkpoint of a layout that is known here ({found}). Known are: {", ".join(known)}. A '
+        f"causal LM over text and speech tokens needs an {LAYOUT_FILE} beside its weights."
     )
 
 
-def named(name: str) -> Layout:
-    """The first line with this name.
+def brings_code(layout: Layout, config: Mapping[str, Any] | None) -> bool:
+    """Whether Python files of the checkpoint itself would run: it has some, and transformers does not know its type."""
+    if config is None or not config.get("auto_map") or not layout.runs_code:
+        return False
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-    Raises:
-        CheckpointError: when there is none.
-    """
-    for layout in LAYOUTS:
-        if layout.name == name:
-            return layout
-    raise CheckpointError(f'There is no layout "{name}"; there are: {", ".join(sorted({x.name for x in LAYOUTS}))}.')
+    return config.get("model_type") not in CONFIG_MAPPING_NAMES

@@ -1,0 +1,218 @@
+"""How much memory a checkpoint takes, told from file headers and ``config.json`` before anything is loaded.
+
+    python -m wavalign.models.memory_estimate assets/closedtalk-base          the estimate
+    python -m wavalign.models.memory_estimate assets/closedtalk-base --load   and what loading it really takes
+
+Weights are counted exactly. The cache is that of two replies side by side, each as long as ``TOKENS``. What works in
+between (activations, the runtime) is a share of the weights, the only part that is a guess.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib
+import json
+import math
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wavalign.models.layout import LAYOUT_FILE
+from wavalign.models.protocol import CheckpointError
+
+TOKENS = 4096
+REPLIES = 2
+_WORKING_SHARE, _WORKING_LEAST = 0.10, 64 * 2**20
+_ITEM_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
+_ITEM_BYTES |= {"I8": 1, "U8": 1, "BOOL": 1}
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the weight files hold. ``floats``: bytes of floating-point tensors by their number of bytes an item,
+    ``others``: bytes of everything else (quantised weights keep their size in any dtype)."""
+
+    floats: Mapping[int, int]
+    others: int = 0
+
+    def loaded(self, item: int | None) -> int:
+        """Bytes in memory with ``item`` bytes a number; None: as stored."""
+        if item is None:
+            return sum(self.floats.values()) + self.others
+        return sum(size // stored * item for stored, size in self.floats.items()) + self.others
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes. ``stored`` is the size of the weight files, for a download."""
+
+    weights: int
+    cache: int
+    working: int
+    stored: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.cache + self.working
+
+    def words(self) -> str:
+        parts = f"weights {in_words(self.weights)}, two replies' caches {in_words(self.cache)}"
+        return f"{in_words(self.total)}: {parts}, work {in_words(self.working)}"
+
+
+def estimate_folder(folder: Path, dtype: str = "auto", device: str = "cpu") -> Estimate:
+    """Of a checkpoint folder with everything below it (a vocoder) and the codec that it names beside it.
+
+    Raises:
+        CheckpointError: when its weights cannot be read.
+    """
+    files = weight_files(folder)
+    if not files:
+        raise CheckpointError(f"{folder} holds no weights (*.safetensors or *.bin). Restore the folder.")
+    stored = added(stored_in(file) for file in [*files, *_beside(folder)])
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        config = {}
+    return estimate(stored, config if isinstance(config, dict) else {}, dtype, device)
+
+
+def _beside(folder: Path) -> list[Path]:
+    """The weights of the codec that an interleaved layout names outside of its own folder."""
+    try:
+        codec = json.loads((folder / LAYOUT_FILE).read_text(encoding="utf-8")).get("codec")
+    except (OSError, ValueError, AttributeError):
+        return []
+    place = (folder / codec).resolve() if isinstance(codec, str) else folder
+    return [] if place == folder.resolve() or folder.resolve() in place.parents else weight_files(place)
+
+
+def estimate(stored: Stored, config: Mapping[str, Any], dtype: str = "auto", device: str = "cpu") -> Estimate:
+    """``dtype`` auto is float32 on a CPU and as stored elsewhere."""
+    item = DTYPE_BYTES.get(dtype) or (4 if device == "cpu" else None)
+    weights = stored.loaded(item)
+    cache = sum(cache_bytes(each, item or 2) for each in decoders(config))
+    working = max(_WORKING_LEAST, math.ceil(weights * _WORKING_SHARE))
+    return Estimate(weights, cache, working, stored.loaded(None))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Weights in ``folder`` and below; pickles count only where there is no safetensors file beside them."""
+    found = []
+    kinds = ("*.safetensors", "*.bin", "*.pt", "*.pth")
+    for place in sorted({path.parent for kind in kinds for path in folder.rglob(kind)}):
+        tensors = sorted(place.glob("*.safetensors"))
+        whole = [path for path in tensors if not path.name.startswith("adapter_")]
+        found += whole or [path for kind in kinds[1:] for path in sorted(place.glob(kind))]
+    return found
+
+
+def stored_in(file: Path) -> Stored:
+    """Raises:
+    CheckpointError: when a safetensors file has no header that can be read.
+    """
+    if file.suffix != ".safetensors":
+        return Stored({}, file.stat().st_size)
+    try:
+        with file.open("rb") as opened:
+            size = struct.unpack("<Q", opened.read(8))[0]
+            header = json.loads(opened.read(size)) if size < 100 * 2**20 else None
+        return of_header(header)
+    except (OSError, struct.error, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{file.name} is truncated or not a safetensors file. Restore it.") from error
+
+
+def of_header(header: Mapping[str, Any]) -> Stored:
+    """From a safetensors header: name -> {dtype, shape}."""
+    floats: dict[int, int] = {}
+    others = 0
+    for name, tensor in header.items():
+        if name == "__metadata__":
+            continue
+        item = _ITEM_BYTES.get(tensor["dtype"], 4)
+        size = item * math.prod(tensor["shape"])
+        if tensor["dtype"] in _FLOATS:
+            floats[item] = floats.get(item, 0) + size
+        else:
+            others += size
+    return Stored(floats, others)
+
+
+def of_parameters(counts: Mapping[str, int]) -> Stored:
+    """From numbers of parameters by dtype, as the hub tells them."""
+    return of_header({name: {"dtype": name, "shape": [count]} for name, count in counts.items()})
+
+
+def added(parts: Iterator[Stored] | Sequence[Stored]) -> Stored:
+    floats: dict[int, int] = {}
+    others = 0
+    for part in parts:
+        others += part.others
+        for item, size in part.floats.items():
+            floats[item] = floats.get(item, 0) + size
+    return Stored(floats, others)
+
+
+def decoders(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The configs, nested or not, that describe an autoregressive decoder: each keeps keys and values."""
+    if {"num_hidden_layers", "num_attention_heads", "vocab_size"} <= config.keys():
+        yield config
+    for name, nested in config.items():
+        if isinstance(nested, Mapping) and name not in ("audio_config", "vision_config", "quantization_config"):
+            yield from decoders(nested)
+
+
+def cache_bytes(config: Mapping[str, Any], item: int) -> int:
+    """Keys and values: 2 x layers x key-value heads x head size x tokens x replies."""
+    try:
+        heads = int(config["num_attention_heads"])
+        shared = int(config.get("num_key_value_heads") or heads)
+        head = int(config.get("head_dim") or int(config["hidden_size"]) // heads)
+        tokens = min(TOKENS, int(config.get("max_position_embeddings") or TOKENS))
+        return 2 * int(config["num_hidden_layers"]) * shared * head * tokens * REPLIES * item
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return 0
+
+
+def in_words(size: float) -> str:
+    """Bytes for people, in powers of 1000: 3 MB, 1.4 GB."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if size >= scale:
+            return f"{size / scale:.{1 if size < 10 * scale else 0}f} {unit}"
+    return f"{math.ceil(size / 1e3)} kB"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--dtype", default="auto", choices=["auto", *DTYPE_BYTES])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--load", action="store_true", help="load it on the CPU, and say what the process gained")
+    options = parser.parse_args()
+    folder = options.folder.resolve()
+    told = estimate_folder(folder, options.dtype, options.device)
+    print(f"estimate {told.words()}")
+    if options.load:
+        import psutil
+
+        from wavalign.models.registry import Registry
+        from wavalign.models.registry_bases import footprint
+
+        importlib.import_module("peft")  # libraries are no part of a checkpoint
+        importlib.import_module("wavalign.models.loading")
+        process = psutil.Process()
+        registry = Registry(folder.parent)
+        gc.collect()
+        before = process.memory_info().rss
+        model = registry.load([folder.name])
+        gained = process.memory_info().rss - before
+        print(f"loaded: tensors {in_words(footprint(model.base))}, the process gained {in_words(gained)}")
+
+
+if __name__ == "__main__":
+    main()
