@@ -1,7 +1,9 @@
 """Speed of watching jobs: what the page costs training, and what a refresh of it costs the server.
 
 python -m app.bench_jobs refresh                 10 runs of 10,000 steps each, none and one of them growing
-python -m app.bench_jobs overhead --steps 40     step time with the page open and closed (trains twice, minutes)
+python -m app.bench_jobs overhead --turns 7      step time with the page open and closed, by turns (5 minutes)
+
+``python -m evaluation.speed jobs`` runs both and holds them against their targets.
 """
 
 from __future__ import annotations
@@ -15,16 +17,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+from app.jobs.job import AT_ONCE
 from app.jobs.jobs import RUNS, Jobs
 from app.jobs.queue import Queue
 from app.pages.train_desk import TrainDesk
 from app.services import Services
 from app.settings import Settings
 from app.store import open_store
+from evaluation.intervals import bootstrap_ratio
 from wavalign.training.config import TrainConfig
 from wavalign.training.config_files import load_config, recipes, save_config
 from wavalign.training.journal import CONFIG, METRICS, read_metrics
 
+_WARM = 4
+"""Steps that are not counted: the first ones warm caches up."""
 _STEP = (
     *(
         "reward",
@@ -56,7 +62,11 @@ def line(step: int, run: int) -> str:
 
 
 def refresh(runs: int = 10, steps: int = 10_000, looks: int = 20) -> dict[str, float]:
-    """Milliseconds of the server for: the first look at all runs, one at nothing new, one where one run has grown."""
+    """Milliseconds of the server, and megabytes that it sends.
+
+    ``first``: the first look at all runs, everything read; ``growing``: a look where one run has a new step;
+    ``quiet``: one at nothing new; ``redraw``: all curves of all runs again, as for a new visitor.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
         store = open_store(home)
@@ -96,48 +106,86 @@ def refresh(runs: int = 10, steps: int = 10_000, looks: int = 20) -> dict[str, f
             growing.append(took)
         store.close()
     return {
-        "first look, everything read": first,
-        "all curves of all runs drawn again": statistics.median(redrawn),
-        "a refresh, one run has grown": statistics.median(growing),
-        "a refresh, nothing new": statistics.median(quiet),
-        "megabytes of the first answer": size / 1e6,
-        "megabytes of a refresh": grown_size / 1e6,
+        "runs": float(runs),
+        "steps": float(steps),
+        "first_ms": first,
+        "redraw_ms": statistics.median(redrawn),
+        "growing_ms": statistics.median(growing),
+        "quiet_ms": statistics.median(quiet),
+        "first_mb": size / 1e6,
+        "growing_mb": grown_size / 1e6,
     }
 
 
-def overhead(steps: int, home: Path, assets: Path, every: float = 2.0, block: float = 20.0) -> dict[str, float]:
-    """Median seconds of a step of one run while a page looks every ``every`` seconds, and while none does.
+def overhead(turns: int, home: Path, assets: Path, block: float = 20.0, every: float = 2.0) -> dict[str, float]:
+    """A run's seconds a step while a page looks every ``every`` seconds, against those while none does.
 
-    Turns of ``block`` seconds, so that whatever else the machine does falls on both alike.
+    Stretches of ``block`` seconds take turns, so that whatever else the machine does falls on both alike; ``turns`` of
+    each count. ``server_share`` is the time of a core that the looks take of this process, by its own clock.
+
+    Raises:
+        SystemExit: the run ended by itself.
     """
     store = open_store(home)
     services = Services(Settings(home, assets, preload=False))
     services._jobs = jobs = Jobs(store, home, assets)
     desk = TrainDesk(services)
-    config = load_config(recipes()["wavalign"], [f"steps={steps}", "evaluation.every=0", "checkpoints.every=1000"])
-    job = jobs.start(config)
-    version: Any = None
-    began = time.time()
-    while not jobs.queue.get(job.id).is_final:
-        if int((time.time() - began) / block) % 2:
-            answer = desk.answer({"do": "watch", "shown": [{"id": job.id, "colour": "#000", "version": version}]})
-            version = answer["curves"].get(job.id, {}).get("version", version)
+    sizes = ["steps=1000000", "batch=4", "evaluation.every=0", "checkpoints.every=1000000"]
+    job = jobs.start(load_config(recipes()["wavalign"], sizes))
+    while not jobs.queue.get(job.id).is_final and len(read_metrics(job.folder)) < _WARM:
         time.sleep(every)
+    version: Any = None
+    work = [0.0, 0.0]
+    stretches: list[tuple[bool, float, float]] = []
+    for number in range(2 * turns):
+        # Every other turn the watched stretch comes first, so that a drift of the machine's speed falls on both.
+        watched = number % 4 in (1, 2)
+        began, worked = time.time(), time.process_time()
+        while time.time() - began < block:
+            if watched:
+                shown = [{"id": job.id, "colour": "#14938a", "version": version}]
+                answer = desk.answer({"do": "watch", "shown": shown})
+                version = answer["curves"].get(job.id, {}).get("version", version)
+                json.dumps(answer)
+            time.sleep(every)
+        work[watched] += time.process_time() - worked
+        stretches.append((watched, began, time.time()))
     ended = jobs.queue.get(job.id)
+    if ended.is_final:
+        raise SystemExit(f"The run ended by itself: {ended.reason}")
+    jobs.stop(job.id, AT_ONCE)
+    while not jobs.queue.get(job.id).is_final:
+        jobs.look()
+        time.sleep(0.5)
+    rows = read_metrics(job.folder)[_WARM:]
     store.close()
-    if ended.state != "completed":
-        raise SystemExit(f"The run did not complete: {ended.reason}")
-    took: dict[bool, list[float]] = {True: [], False: []}
-    for row in read_metrics(job.folder)[3:]:
-        first, last = (int((row["time"] - back - began) / block) for back in (row["step_time"], 0.0))
-        if first == last:  # not half of one and half of the other
-            took[bool(last % 2)].append(row["step_time"])
-    closed, opened = (statistics.median(took[watched]) for watched in (False, True))
+    return _compared(rows, stretches) | {"server_share": (work[1] - work[0]) / (turns * block)}
+
+
+def _compared(rows: list[dict[str, Any]], stretches: list[tuple[bool, float, float]]) -> dict[str, float]:
+    """Watched against unwatched, by pairs of neighbouring stretches; only steps that lie within one stretch count."""
+    means: list[float] = []
+    steps = 0
+    for _, began, end in stretches:
+        own = [row["step_time"] for row in rows if began <= row["time"] - row["step_time"] and row["time"] <= end]
+        means.append(statistics.median(own) if own else math.nan)
+        steps += len(own)
+    pairs = [
+        (one, other) if watched else (other, one)
+        for (watched, _, _), one, other in zip(stretches[::2], means[::2], means[1::2], strict=True)
+        if not math.isnan(one + other)
+    ]
+    if not pairs:
+        raise SystemExit("No stretch holds a whole step: this machine is too busy, or the stretches too short.")
+    estimate = bootstrap_ratio([watched for watched, _ in pairs], [alone for _, alone in pairs])
     return {
-        "closed, s a step": closed,
-        "open, s a step": opened,
-        "overhead, %": 100 * (opened / closed - 1),
-        "steps compared": float(min(len(took[True]), len(took[False]))),
+        "overhead": estimate.value - 1,
+        "low": estimate.low - 1,
+        "high": estimate.high - 1,
+        "closed_s": statistics.median(alone for _, alone in pairs),
+        "open_s": statistics.median(watched for watched, _ in pairs),
+        "turns": float(len(pairs)),
+        "steps": float(steps),
     }
 
 
@@ -145,18 +193,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m app.bench_jobs", description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=("refresh", "overhead"))
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--turns", type=int, default=7, help="stretches of each kind, for overhead")
     parser.add_argument("--assets", type=Path, default=Path(__file__).resolve().parents[1] / "assets")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     if options.what == "refresh":
-        found = refresh(options.runs, options.steps or 10_000)
-        unit = "ms"
+        found = refresh(options.runs, options.steps)
     else:
         with tempfile.TemporaryDirectory() as scratch:
-            found = overhead(options.steps or 200, Path(scratch), options.assets)
-        unit = ""
+            found = overhead(options.turns, Path(scratch), options.assets)
+    if options.json:
+        print(json.dumps(found))
+        return
     for name, value in found.items():
-        print(f"{name:40} {value:10.3f} {'' if 'megabytes' in name else unit}")
+        print(f"{name:16} {value:10.4f}")
 
 
 if __name__ == "__main__":

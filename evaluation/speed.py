@@ -5,6 +5,7 @@
     python -m evaluation.speed talk          first audio, real-time factor, cold start of the app
     python -m evaluation.speed training      a training step against TRL's GRPOTrainer
     python -m evaluation.speed ratings       a million votes, against evalica
+    python -m evaluation.speed jobs          what watching costs a training job, and the server
     python -m evaluation.speed sampler --json
 
 The machine's speed cancels out of the ratios; other work on it does not cancel fully, so the sides take turns and the
@@ -23,6 +24,7 @@ from pathlib import Path
 import torch
 
 from evaluation.figures import Section, table
+from evaluation.speed_jobs import jobs
 from evaluation.speed_ratings import ratings
 from evaluation.speed_sampler import sampler
 from evaluation.speed_sidebyside import sidebyside
@@ -39,6 +41,7 @@ BENCHMARKS: dict[str, Callable[[SpeedOptions], Section]] = {
     "talk": talk,
     "training": training,
     "ratings": ratings,
+    "jobs": jobs,
 }
 
 

@@ -6,10 +6,8 @@ rewards that rose while speech broke).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -27,7 +25,6 @@ FLAT_SHARE = 0.8
 ENTROPY_LEFT = 0.2
 CLIPPED_SHARE = 0.5
 _FEWEST = 12
-_LOOK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -43,21 +40,6 @@ def alarms(series: Series, allowed: Mapping[str, float] | None = None) -> list[A
     """All alarms of a run as it stands; ``allowed`` are the guards' limits of its config."""
     found = [*_hacking(series, allowed or {}), *_rewards(series), *_learning(series)]
     return found
-
-
-class Watchdog:
-    """For a runner: the first serious alarm, looked for every few seconds."""
-
-    def __init__(self, folder: Path) -> None:
-        self._series = Series(folder)
-        self._looked = float("-inf")
-
-    def look(self) -> str | None:
-        now = time.monotonic()
-        if now - self._looked < _LOOK_SECONDS:
-            return None
-        self._looked = now
-        return next((each.sentence for each in alarms(self._series.read()) if each.serious), None)
 
 
 def _hacking(series: Series, allowed: Mapping[str, float]) -> list[Alarm]:
@@ -80,13 +62,22 @@ def _hacking(series: Series, allowed: Mapping[str, float]) -> list[Alarm]:
             sentence = f"{rises} while {says.format(values[0], values[-1])}: likely reward hacking."
             found.append(Alarm(f"hacking-{name}", sentence, serious=True))
     for channel in ("text", "speech"):
-        _, kl = series.get(f"kl/{channel}")
-        if len(kl) >= _FEWEST and (far := float(kl[-quarter:].mean())) > KL_HIGH:
+        far = _distance(series, channel, quarter)
+        if far is not None and far > KL_HIGH:
             sentence = (
                 f"{rises} while the {channel} went {far:.2f} nats a token away from the base: likely reward hacking."
             )
             found.append(Alarm(f"hacking-kl-{channel}", sentence, serious=True))
     return found
+
+
+def _distance(series: Series, channel: str, quarter: int) -> float | None:
+    """Nats a token from the reference: of training's own replies lately, else of the last held-out ones."""
+    _, kl = series.get(f"kl/{channel}")
+    if len(kl) >= _FEWEST:
+        return float(kl[-quarter:].mean())
+    _, held_out = series.get(f"eval/kl/{channel}")
+    return float(held_out[-1]) if len(held_out) >= 2 else None
 
 
 def _rewards(series: Series) -> list[Alarm]:

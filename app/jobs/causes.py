@@ -24,10 +24,13 @@ _PLAIN: tuple[tuple[str, str], ...] = (
         "The machine ran out of memory. Lower micro_batch, rollouts.rows_at_once or rollouts.max_tokens.",
     ),
     (
-        r"No space left on device|Errno 28",
+        r"No space left on device|Errno 28|database or disk is full",
         "The disk is full. Free some space, then press Resume: the last complete checkpoint is whole.",
     ),
-    (r"Read-only file system|Errno 30", "The run's folder cannot be written: the disk is read-only."),
+    (
+        r"Read-only file system|Errno 30|readonly database",
+        "The disk is read-only: nothing can be written in WAVALIGN_HOME. Make it writable, or choose another folder.",
+    ),
     (r"Disk quota exceeded|Errno 122", "The disk quota is used up. Free some space, then press Resume."),
     (r"CUDA error|device-side assert|NCCL error|cudaErrorDevices", "The GPU reported an error."),
 )

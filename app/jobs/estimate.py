@@ -16,7 +16,7 @@ _LEAST_DOUBT = 0.05
 
 @dataclass(frozen=True)
 class Span:
-    """From ``low`` to ``high`` seconds."""
+    """From ``low`` to ``high``: seconds, or US dollars."""
 
     low: float
     high: float
@@ -24,6 +24,10 @@ class Span:
     def words(self) -> str:
         low, high = _clock(self.low), _clock(self.high)
         return f"{low} left" if low == high else f"{low} to {high} left"
+
+    def dollars(self) -> str:
+        low, high = f"${self.low:.2f}", f"${self.high:.2f}"
+        return f"{low} in all" if low == high else f"{low} to {high} in all"
 
 
 def time_left(
@@ -43,13 +47,27 @@ def time_left(
     mean = float(recent.mean())
     doubt = max(2 * float(recent.std(ddof=1)) / np.sqrt(len(recent)), _LEAST_DOUBT * mean) if len(recent) > 1 else mean
     pauses = _pauses(series)
-    evaluations = (left // every + (1 if left % every else 0)) if every and left else 0
+    evaluations = _evaluations(series.steps, steps, every) if every and left else 0
     low = left * max(0.0, mean - doubt) + evaluations * (min(pauses) if pauses else 0.0)
     high = left * (mean + doubt) + evaluations * (max(pauses) if pauses else 0.0)
     if minutes is not None:
         budget = max(0.0, 60 * minutes - trained_s)
         low, high = min(low, budget), min(high, budget)
     return Span(low, high)
+
+
+def cost(span: Span, since_first_step_s: float, since_start_s: float, a_minute: float, most: float) -> Span:
+    """US dollars that a rented run costs in the end: what it has cost so far and what ``span`` will, at most ``most``.
+
+    The machine is paid from some moment between the job's start and its first step.
+    """
+    low, high = a_minute * (since_first_step_s + span.low) / 60, a_minute * (since_start_s + span.high) / 60
+    return Span(min(low, most), min(high, most))
+
+
+def _evaluations(done: int, steps: int, every: int) -> int:
+    """How many are to come: at every multiple, and after the last step."""
+    return steps // every - done // every + (1 if steps % every else 0)
 
 
 def _pauses(series: Series) -> list[float]:

@@ -22,6 +22,7 @@ from app.jobs.job import ACTIVE, AT_ONCE, FINAL, GENTLY, Job, JobError
 from app.jobs.launchers import LAUNCHERS, launcher
 from app.jobs.queue import LOCAL, Queue
 from app.jobs.reconcile import reconcile
+from app.jobs.spare import Spare
 from app.store import Store
 from wavalign.training.config import TrainConfig
 from wavalign.training.config_files import save_config
@@ -55,7 +56,7 @@ class Jobs:
     """``home`` holds ``runs/``; ``told`` gets what the watching thread cannot tell anybody else."""
 
     def __init__(self, store: Store, home: Path, assets: Path, told: Callable[[str], None] = print) -> None:
-        self.queue = Queue(store)
+        self.queue = Queue(store, spare=Spare(home))
         self.home, self.assets = home, assets
         self._told = told
         self._watching: threading.Thread | None = None
@@ -110,7 +111,8 @@ class Jobs:
         job = self.queue.get(id)
         if not self.queue.move(id, ACTIVE, "stopping", asked=max(level, job.asked)):
             raise JobError(f"{job.name} is over already ({self.queue.get(id).state}).")
-        if job.launcher != LOCAL and job.handle:
+        job = self.queue.get(id)
+        if job.launcher != LOCAL and job.handle:  # without a handle it is just being handed over, and is told then
             launcher(job.launcher).stop(job, level)
         return "Ending it at once." if level >= AT_ONCE else "Asked to save and stop after this step."
 
@@ -206,6 +208,7 @@ class Jobs:
             self._wake.clear()
 
     def _once(self) -> None:
+        self.queue.spare.keep()
         reconcile(self.queue, self.home)
         dispatch(self.queue, self.home, self.assets)
         if time.monotonic() - self._adopted > 10 * _WATCH_SECONDS:

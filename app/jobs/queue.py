@@ -13,20 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from app.jobs.job import ACTIVE, FINAL, Job, JobError, State
+from app.jobs.spare import Spare
 from app.store import DeviceHold, JobRow, Store
 
 LOCAL = "local"
 
 
 class Queue:
-    """``clock`` is wall time in seconds."""
+    """``clock`` is wall time in seconds; ``spare`` is given up for an end that a full disk does not take."""
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time, spare: Spare | None = None) -> None:
         self.store = store
         self.clock = clock
+        self.spare = spare
 
     def add(
         self,
@@ -153,6 +155,14 @@ class Queue:
         """The end of an attempt, in one transaction with the freeing of its devices."""
         if state not in (*FINAL, "queued"):
             raise ValueError(f"{state} is not an end.")
+        try:
+            return self._finish(id, attempt, state, reason)
+        except OperationalError as error:
+            if "full" not in str(error.orig) or self.spare is None or not self.spare.release():
+                raise
+            return self._finish(id, attempt, state, reason)
+
+    def _finish(self, id: str, attempt: int, state: State, reason: str) -> bool:
         with self.store.writing() as session:
             wanted = (
                 update(JobRow)

@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.jobs import processes
+from app.jobs import causes, processes
 from app.jobs.devices import host
 from app.jobs.job import ACTIVE, GENTLY, Job, JobError
 from app.jobs.launchers import launcher
-from app.jobs.launchers.local import reap
+from app.jobs.launchers.local import RUNNER_LOG, reap
 from app.jobs.queue import LOCAL, Queue
-from app.jobs.supervise import Asked, Graces, outcome, read_result
+from app.jobs.supervise import Asked, Graces, attempt_folder, outcome, read_result
 
 STARTING_SECONDS = 60.0
-"""A runner that has not registered after this long never will."""
+"""A job that was claimed so long ago and handed to nobody lost whoever claimed it."""
 LOST_SECONDS = 180.0
 """A job of another machine whose heart has not beaten for this long is lost."""
 
@@ -43,7 +43,17 @@ def reconcile(queue: Queue, home: Path) -> None:
 
 
 def _unregistered(queue: Queue, job: Job) -> None:
-    """Claimed, and then whoever claimed it died before a runner began: it waits again."""
+    """Claimed, but no runner has said that it is there: it loads, or it failed to, or there never was one."""
+    if job.launcher == LOCAL and job.handle:
+        if processes.is_alive(job.handle["pid"], job.handle["born"]):
+            return  # on a busy machine this takes a while
+        job = queue.get(job.id)
+        if job.runner is None:
+            log = causes.tail(attempt_folder(job.folder, job.attempt) / RUNNER_LOG)
+            said = causes.last_exception(log) or "it was killed, or the machine was restarted"
+            state = "stopped" if job.asked else "crashed"
+            queue.finish(job.id, job.attempt, state, causes.plainly(f"The job's runner did not start: {said}"))
+        return
     if queue.clock() - (job.started or 0.0) < STARTING_SECONDS:
         return
     if job.asked:
@@ -79,7 +89,10 @@ def _elsewhere(queue: Queue, job: Job) -> None:
 def _remote(queue: Queue, job: Job) -> None:
     """Asks the job's launcher; its folder is brought here as it grows."""
     if not job.handle:
-        _unregistered(queue, job)
+        if job.host != host():
+            _elsewhere(queue, job)
+        elif not processes.is_alive(job.runner, job.born):  # else it is just being handed over
+            _unregistered(queue, job)
         return
     try:
         remote = launcher(job.launcher)

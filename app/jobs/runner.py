@@ -21,11 +21,12 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.jobs import causes, processes
-from app.jobs.alarms import Watchdog
 from app.jobs.devices import DeviceBusy, DeviceLock, visible
 from app.jobs.dispatch import dispatch
+from app.jobs.early_stopping import watchful
 from app.jobs.job import GENTLY, Job, JobError
 from app.jobs.queue import Queue
+from app.jobs.spare import Spare
 from app.jobs.supervise import Asked, Attempt, Graces, Outcome, supervise, train_command
 from app.store import open_store
 
@@ -42,10 +43,12 @@ class Runner:
         self._beaten = self._looked = float("-inf")
         self._loaded = False
         self._asked: Asked | None = None
-        self._watchdog = Watchdog(job.folder) if job.settings.get("stop_on_alarm") else None
+        self._watched = watchful(job.folder, job.settings)
 
     def run(self) -> Outcome:
         job = self.job
+        if job.asked:
+            return Outcome("stopped", "Stopped before it started.", 0)
         devices = self.queue.held_by(job.id)
         gpus = visible(devices)
         attempt = Attempt(
@@ -90,8 +93,7 @@ class Runner:
                     self._asked = Asked(row.asked, "on request")
             except (SQLAlchemyError, JobError):
                 pass  # the database is away for a moment; the folder's control.json works all the same
-            if self._asked is None and self._watchdog is not None and (alarm := self._watchdog.look()):
-                self._asked = Asked(GENTLY, f"an alarm was raised. {alarm}".rstrip("."))
+            self._asked = self._asked or self._watched()
         return self._asked
 
     def _beat(self, loaded: bool) -> None:
@@ -115,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--assets", type=Path, required=True)
     options = parser.parse_args(arguments)
     store = open_store(options.home, os.environ.get("WAVALIGN_DATABASE") or None)
-    queue = Queue(store)
+    queue = Queue(store, spare=Spare(options.home))
     if not queue.registered(options.job, options.attempt, os.getpid(), processes.birth(os.getpid())):
         print("This attempt has a runner already, or is not wanted any more.")
         return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from app.jobs.alarms import alarms
-from app.jobs.estimate import time_left
+from app.jobs.estimate import cost, time_left
 from app.jobs.job import ACTIVE, Job
 from app.jobs.series import Series
 from wavalign.training.config import ConfigError, HybridMethod, TrainConfig
@@ -114,7 +114,13 @@ def _left(job: Job, run: Run) -> str | None:
     _, times = run.series.get("time")
     trained = float(times[-1] - max(times[0], job.started or 0.0)) if len(times) else 0.0
     span = time_left(run.series, run.config.steps, run.config.evaluation.every, job.minutes, max(0.0, trained))
-    return None if span is None else span.words()
+    if span is None:
+        return None
+    rented = job.handle or {}
+    if "usd_a_minute" not in rented:
+        return span.words()
+    ago = [time.time() - each for each in (float(times[0]), job.started or float(times[0]))]
+    return f"{span.words()} · {cost(span, *ago, rented['usd_a_minute'], rented['most_usd']).dollars()}"
 
 
 def _change(series: Series, name: str, scale: float) -> dict[str, float] | None:

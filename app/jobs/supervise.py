@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,7 +20,8 @@ from typing import Any, Literal
 
 from app.jobs import causes, processes
 from app.jobs.job import AT_ONCE, GENTLY
-from wavalign.training.journal import ATTEMPT_VARIABLE, CONTROL, EVENTS, HEARTBEAT, RESULT
+from wavalign.training.checkpoints import HALF_WRITTEN
+from wavalign.training.journal import ATTEMPT_VARIABLE, CHECKPOINTS, CONTROL, EVENTS, HEARTBEAT, RESULT
 
 OUTPUT = "output.log"
 CRASHED = "crashed"
@@ -98,7 +100,8 @@ def supervise(
     loaded. Neither may raise.
     """
     attempt.place.mkdir(parents=True, exist_ok=True)
-    (attempt.folder / CONTROL).unlink(missing_ok=True)
+    if _asked_in_folder(attempt.folder, attempt.number) is None:
+        (attempt.folder / CONTROL).unlink(missing_ok=True)  # of an earlier attempt
     (attempt.folder / RESULT).unlink(missing_ok=True)
     events = _Events(attempt.folder / EVENTS, attempt.number)
     killed_before = causes.oom_kills()
@@ -139,6 +142,8 @@ def outcome(
     """What an ended attempt amounts to; where the trainer could not write the result, it is written here."""
     pids = tuple(left or ())
     result = read_result(folder, number)
+    if result is not None:
+        _make_room(folder)
     step = int(result["step"]) if result else last_step(folder)
     if result is None:
         if asked is not None:
@@ -146,6 +151,7 @@ def outcome(
         else:
             log = causes.tail(attempt_folder(folder, number) / OUTPUT)
             state, reason = CRASHED, causes.of_death(code, log, folder, oom_kills)
+        _make_room(folder)
         _write_result(folder, {"status": state, "reason": reason, "step": step, "attempt": number})
     elif result["status"] == "failed":
         state, reason = "failed", causes.plainly(str(result["reason"]))
@@ -160,11 +166,21 @@ def outcome(
     return Outcome(state, reason.strip(), step, pids)
 
 
-def ask_in_folder(folder: Path, level: int = GENTLY) -> None:
-    """Leaves the request to stop where the trainer, and whoever supervises it, look."""
+def _make_room(folder: Path) -> None:
+    """Takes away a checkpoint that was not finished: it is of no use, and on a full disk it is what is in the way."""
+    for path in (folder / CHECKPOINTS).glob(HALF_WRITTEN):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def ask_in_folder(folder: Path, level: int = GENTLY, number: int | None = None) -> None:
+    """Leaves the request to stop where the trainer, and whoever supervises it, look.
+
+    A request that names the attempt ``number`` holds also where that attempt has not begun yet.
+    """
     path = folder / CONTROL
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps({"stop": True, "at_once": level == AT_ONCE}) + "\n", encoding="utf-8")
+    request = {"stop": True, "at_once": level == AT_ONCE, "attempt": number}
+    temporary.write_text(json.dumps(request) + "\n", encoding="utf-8")
     temporary.replace(path)
 
 
@@ -199,7 +215,7 @@ class _Stop:
         if self.asked is None:
             self.asked, self._since = asked, now
             with contextlib.suppress(OSError):  # a full disk: the signal comes next
-                ask_in_folder(self.attempt.folder, asked.level)
+                ask_in_folder(self.attempt.folder, asked.level, self.attempt.number)
         graces, waited = self.attempt.graces, now - self._since
         hurry = asked.level >= AT_ONCE
         if self._stage == 0 and (hurry or waited > graces.ask):
@@ -227,10 +243,11 @@ class _Events:
             return False
 
 
-def _asked_in_folder(folder: Path) -> Asked | None:
+def _asked_in_folder(folder: Path, number: int | None = None) -> Asked | None:
+    """The request in the folder; with ``number``, only one that names this attempt."""
     try:
         request = json.loads((folder / CONTROL).read_text(encoding="utf-8"))
-        if request.get("stop"):
+        if request.get("stop") and (number is None or request.get("attempt") == number):
             return Asked(AT_ONCE if request.get("at_once") else GENTLY, "on request")
     except (OSError, ValueError, AttributeError):
         pass

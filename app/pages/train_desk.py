@@ -12,8 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy.exc import OperationalError
+
 from app.components import config_form, training_plots
-from app.jobs import listening
+from app.jobs import causes, listening
+from app.jobs.bundle import bundle
 from app.jobs.job import AT_ONCE, GENTLY, Job, JobError
 from app.jobs.jobs import Jobs
 from app.jobs.launchers import launcher
@@ -85,6 +88,9 @@ class TrainDesk:
             return acts[message["do"]](message)
         except (JobError, StoreError) as error:
             return {"error": str(error)}
+        except (OSError, OperationalError) as error:
+            traceback.print_exception(error, file=sys.stderr)
+            return {"error": causes.plainly(causes.first_line(error))}
         except Exception as error:  # the outermost boundary: a sentence goes out, the traceback is logged
             traceback.print_exception(error, file=sys.stderr)
             return {"error": "Something went wrong here, and was logged. Try again."}
@@ -197,11 +203,7 @@ class TrainDesk:
         job = self._job(message)
         path = self.services.recordings.place(f"{job.name}.zip")
         try:
-            skipped = shutil.ignore_patterns("optimiser.pt", ".tmp-*")
-            copy = path.with_suffix("")
-            shutil.copytree(job.folder, copy, ignore=skipped)
-            shutil.make_archive(str(copy), "zip", copy)
-            shutil.rmtree(copy)
+            bundle(job.folder, path)
         except BaseException:
             shutil.rmtree(path.parent, ignore_errors=True)
             raise

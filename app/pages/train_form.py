@@ -103,16 +103,24 @@ class TrainForm:
         """The config and the rest of a new job; or what is wrong, by field."""
         config, problems = self._config(message, exporting=True)
         rest: Json = {}
-        for name, kind, default in (("minutes", float, None), ("processes", int, 1), ("priority", int, 0)):
+        for name, kind, default in (
+            ("minutes", float, None),
+            ("processes", int, 1),
+            ("priority", int, 0),
+            ("patience", int, 0),
+        ):
             typed = str(message.get(name) or "").strip()
             try:
                 rest[name] = kind(typed) if typed else default
             except ValueError:
-                problems[name] = f"A number is needed, got {typed[:40]}."
+                whole = "A whole number" if kind is int else "A number"
+                problems[name] = f"{whole} is needed, got {typed[:40]}."
+        if "patience" in rest and rest["patience"] < 0:
+            problems["patience"] = f"At least 0 is needed, got {rest['patience']}."
         rest["launcher"] = str(message.get("launcher") or "local")
         rest["notes"] = str(message.get("notes") or "")
         rest["parent"] = message.get("parent") if isinstance(message.get("parent"), str) else None
-        rest["settings"] = {"stop_on_alarm": bool(message.get("stop_on_alarm"))}
+        rest["settings"] = {"stop_on_alarm": bool(message.get("stop_on_alarm")), "patience": rest.pop("patience", 0)}
         if rest["launcher"] == "hf-jobs":
             rest["settings"]["flavor"] = str(message.get("flavor") or "cpu-basic")
         if rest["launcher"] == "slurm" and message.get("partition"):
@@ -134,6 +142,8 @@ class TrainForm:
         problems: dict[str, str] = {}
         if merged.get("data", {}).get("source") == "votes" and not merged["data"].get("path"):
             merged["data"]["path"] = self._votes(problems) if exporting else "votes-of-the-arena"
+            # Battles of several turns are no pairs of replies; they must not keep the others from being learnt from.
+            merged["data"].setdefault("unreadable", "skip")
         config, wrong = config_form.checked(merged)
         problems = {**wrong, **problems}
         if config is not None:
@@ -147,6 +157,12 @@ class TrainForm:
             known = ", ".join(self.services.names()) or "none"
             problems["base"] = f'There is no checkpoint "{config.base}"; there are: {known}.'
         path = config.data.path
+        by_rule = sorted({"rule", "answer"} & {name for name, weight in config.rewards.weights.items() if weight > 0})
+        if config.data.source == "votes" and config.method.samples and by_rule:
+            problems["rewards.weights"] = (
+                f"{' and '.join(by_rule)} can judge ClosedTalk's own questions only: for votes choose others, such as "
+                "preference, judge, delivery or format."
+            )
         if config.data.source == "jsonl" and path and not Path(path).expanduser().exists():
             problems["data.path"] = f"There is no file {path}."
         return problems
@@ -162,6 +178,8 @@ class TrainForm:
         try:
             export(self.services.voting.store, folder, Selection(), ("preference",))
         except ExportError:
+            if folder.is_dir():  # somebody else made it in this moment
+                return str(folder)
             problems["data.source"] = (
                 "There are no votes that may be used yet. Vote in the Arena, or choose other data."
             )

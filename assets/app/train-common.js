@@ -23,12 +23,14 @@ function button(text, name, act) {
 }
 
 async function call(what, data = {}) {
+  let answer = null;
   try {
-    const answer = await server.train({ do: what, ...data });
-    return answer && typeof answer === "object" ? answer : { error: "No answer came back. Try again." };
+    answer = await server.train({ do: what, ...data });
   } catch {
-    return { error: "The connection was lost; jobs go on without it. Trying again …", lost: true };
+    // said below, as is an answer that did not come
   }
+  if (answer && typeof answer === "object") return answer;
+  return { error: "The connection was lost; jobs go on without it. Trying again …", lost: true };
 }
 
 let told = null;

@@ -220,6 +220,7 @@ function drawForm(described) {
     extraField("flavor", "hardware", "hf-jobs only: such as t4-small"),
     extraField("partition", "partition", "slurm only"),
   );
+  grid.append(extraField("patience", "patience", "Stops after so many evaluations without more right answers; empty: never"));
   const alarm = make("label", "train-field train-switch");
   extra.stop_on_alarm = make("input");
   extra.stop_on_alarm.type = "checkbox";

@@ -80,7 +80,7 @@ class JobsBench:
         from app.jobs.processes import end
 
         for job in self.jobs.queue.jobs():
-            if job.runner is not None and job.state not in FINAL:
+            if job.launcher == "local" and job.runner is not None and job.state not in FINAL:
                 with contextlib.suppress(OSError):
                     os.kill(job.runner, signal.SIGKILL)
             end(job.id, 0.0)

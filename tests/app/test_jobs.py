@@ -11,10 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from app.jobs import processes
 from app.jobs.devices import host
-from app.jobs.job import AT_ONCE, JobError
+from app.jobs.job import AT_ONCE, GENTLY, JobError
+from app.jobs.launchers import LAUNCHERS, Polled
+from app.jobs.reconcile import reconcile
 from tests.app.jobs_bench import JobsBench, straight
 from wavalign.training.journal import read_lines
 
@@ -119,6 +122,111 @@ def test_a_home_that_cannot_be_written_is_one_sentence(bench: JobsBench) -> None
         bench.start()
     assert bench.jobs.queue.jobs() == []
     (bench.home / "runs").unlink()
+
+
+def test_a_runner_that_cannot_start_is_a_crash_with_its_reason(
+    bench: JobsBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAVALIGN_DATABASE", "nonsense://")
+    ended = bench.ended(bench.start("--steps", "3"))
+    assert ended.state == "crashed"
+    assert ended.reason.startswith("The job's runner did not start: ")
+    assert "nonsense" in ended.reason
+    assert bench.jobs.queue.holds() == {}
+
+
+def test_a_runner_that_takes_its_time_to_load_is_waited_for(bench: JobsBench) -> None:
+    job = bench.jobs.queue.add("slow", bench.home / "runs" / "slow")
+    claimed = bench.jobs.queue.claim(host(), [f"{host()}/cpu"])
+    loading = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    born = processes.birth(loading.pid)
+    bench.jobs.queue.move(job.id, ["starting"], started=0.0, handle={"pid": loading.pid, "born": born})
+    try:
+        bench.jobs.look()
+        assert (bench.get(job).state, bench.get(job).attempt) == ("starting", claimed.attempt)
+    finally:
+        loading.kill()
+        loading.wait()
+    bench.jobs.look()
+    assert bench.get(job).state == "crashed"
+
+
+class Courier:
+    """A launcher that takes its time to hand a job over; ``meanwhile`` is what happens then."""
+
+    stopped: list[tuple[int, dict]] = []  # noqa: RUF012
+    meanwhile = staticmethod(lambda job: None)
+
+    def submit(self, job, home: Path, assets: Path) -> dict:
+        type(self).meanwhile(job)
+        return {"id": "far away"}
+
+    def stop(self, job, level: int) -> None:
+        type(self).stopped.append((level, dict(job.handle)))
+
+
+@pytest.fixture
+def courier(monkeypatch: pytest.MonkeyPatch) -> type[Courier]:
+    monkeypatch.setitem(LAUNCHERS, "courier", f"{__name__}:Courier")
+    monkeypatch.setattr(Courier, "stopped", [])
+    return Courier
+
+
+def test_a_stop_while_a_job_is_handed_over_reaches_it_afterwards(
+    bench: JobsBench, courier: type[Courier], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "meanwhile", staticmethod(lambda job: bench.jobs.stop(job.id)))
+    job = bench.start(launcher="courier")
+    assert bench.get(job).state == "stopping"
+    assert courier.stopped == [(GENTLY, {"id": "far away"})]
+
+
+def test_a_job_that_is_being_handed_over_is_not_handed_over_twice(
+    bench: JobsBench, courier: type[Courier], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def a_long_time(job) -> None:
+        bench.jobs.queue.move(job.id, ["starting"], started=0.0)
+        reconcile(bench.jobs.queue, bench.home)
+        seen.append(bench.get(job))
+
+    monkeypatch.setattr(courier, "meanwhile", staticmethod(a_long_time))
+    monkeypatch.setattr(courier, "poll", lambda self, job: Polled(None), raising=False)
+    bench.start(launcher="courier")
+    assert [(job.state, job.attempt) for job in seen] == [("starting", 1)]
+
+
+def test_a_launcher_that_breaks_leaves_a_reason(
+    bench: JobsBench, courier: type[Courier], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(job) -> None:
+        raise KeyError("the cluster's own mistake")
+
+    monkeypatch.setattr(courier, "meanwhile", staticmethod(broken))
+    job = bench.get(bench.start(launcher="courier"))
+    assert job.state == "failed"
+    assert "The launcher courier failed: KeyError" in job.reason
+
+
+def test_an_end_that_a_full_disk_does_not_take_gets_the_space_that_was_held_back(
+    bench: JobsBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = bench.jobs.queue
+    job = queue.add("x", bench.home / "runs" / "x")
+    assert queue.claim("here", ["here/cpu"]).id == job.id
+    queue.spare.keep()
+    assert queue.spare.path.stat().st_size == 2**20
+    writing = bench.store.writing
+
+    def while_there_is_space():
+        if queue.spare.path.exists():
+            raise OperationalError("UPDATE", {}, Exception("database or disk is full"))
+        return writing()
+
+    monkeypatch.setattr(bench.store, "writing", while_there_is_space)
+    assert queue.finish(job.id, 1, "crashed", "The disk is full.")
+    assert queue.get(job.id).reason == "The disk is full."
 
 
 # What is left, and what is found again

@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,11 @@ def test_what_is_wrong_is_told_beside_its_field_and_nothing_is_made(desk: TrainD
     answer = desk.answer({"do": "start", "plain": plain, "changes": changes, "minutes": "soon"})
     assert answer["problems"]["base"].startswith('There is no checkpoint "nowhere"; there are: closedtalk-base')
     assert answer["problems"]["minutes"] == "A number is needed, got soon."
+    answer = desk.answer({"do": "start", "plain": plain, "changes": {}, "patience": "-1", "processes": "1.5"})
+    assert answer["problems"] == {
+        "patience": "At least 0 is needed, got -1.",
+        "processes": "A whole number is needed, got 1.5.",
+    }
     absent = {"data.source": "jsonl", "data.path": "/absent.jsonl"}
     assert desk.answer({"do": "start", "plain": plain, "changes": absent})["problems"]["data.path"]
     votes = desk.answer({"do": "start", "plain": plain, "changes": {"data.source": "votes"}})["problems"]
@@ -146,7 +152,14 @@ def test_clone_compare_note_download_delete(desk: TrainDesk, assets: Path, tmp_p
     assert ["optimiser.lr", "0.001", "0.5"] in rows
     desk.answer({"do": "note", "job": one, "text": "the good one"})
     assert desk.jobs.queue.get(one).notes == "the good one"
-    assert desk.answer({"do": "download", "job": one})["name"] == "wavalign-001.zip"
+    (folder / "checkpoints" / "step-3").mkdir(parents=True)
+    (folder / "checkpoints" / "step-3" / "optimiser.pt").write_bytes(b"large")
+    (folder / ".heartbeat.json.tmp").write_text("half")
+    packed = desk.answer({"do": "download", "job": one})
+    assert packed["name"] == "wavalign-001.zip"
+    inside = zipfile.ZipFile(packed["path"]).namelist()
+    assert {"wavalign-001/metrics.jsonl", "wavalign-001/samples/step-3/00.wav"} <= set(inside)
+    assert not any(name.endswith(("optimiser.pt", ".tmp")) for name in inside)
     assert "2 recordings, the trained adapter" in desk.answer({"do": "contents", "job": one})["words"]
     desk.answer({"do": "delete", "job": one})
     assert not folder.exists()
@@ -197,7 +210,7 @@ def test_a_form_cannot_name_a_program_to_run(desk: TrainDesk) -> None:
     plain = form_of(desk)["start"]["plain"]
     message = {"do": "start", "plain": plain, "changes": {}, "settings": {"command": [sys.executable]}, "command": "x"}
     job = desk.jobs.queue.get(desk.answer(message)["job"])
-    assert job.settings == {"stop_on_alarm": False}
+    assert job.settings == {"stop_on_alarm": False, "patience": 0}
 
 
 def test_on_a_space_only_owners_train(desk: TrainDesk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,11 @@ import pytest
 
 from app.components import training_plots
 from app.jobs.alarms import alarms
-from app.jobs.estimate import time_left
+from app.jobs.early_stopping import watchful
+from app.jobs.estimate import Span, cost, time_left
 from app.jobs.series import Series, smoothed, thinned
+from wavalign.training.config import TrainConfig
+from wavalign.training.config_files import save_config
 
 
 def write(folder: Path, *rows: dict, end: str = "\n") -> None:
@@ -110,6 +113,28 @@ def test_evaluations_to_come_are_counted_with_what_they_took(tmp_path: Path) -> 
     assert (span.low, span.high) == pytest.approx((6 * 1.9 + 20, 6 * 2.1 + 20))
 
 
+def test_the_evaluation_after_the_last_step_counts_beside_those_at_multiples(tmp_path: Path) -> None:
+    for step in range(1, 15):
+        evaluated = {"eval/semantic/score": 3.0} if step == 12 else {}
+        write(
+            tmp_path, {"step": step, "time": 1.0 * step + (10.0 if step >= 12 else 0.0), "step_time": 1.0, **evaluated}
+        )
+    # Steps 15 to 20, evaluations after 15 (a multiple of 5) and 20 (a multiple, and the last): 6 s and 2 x 10 s.
+    span = time_left(Series(tmp_path).read(), 20, every=5)
+    assert (span.low, span.high) == pytest.approx((6 * 0.95 + 20, 6 * 1.05 + 20))
+    # After 17 steps in all: 15 and, though no multiple, 17.
+    span = time_left(Series(tmp_path).read(), 17, every=5)
+    assert (span.low, span.high) == pytest.approx((3 * 0.95 + 20, 3 * 1.05 + 20))
+
+
+def test_cost_by_hand() -> None:
+    # 0.02 $ a minute; 10 to 12 minutes paid so far, 5 to 6 to come.
+    found = cost(Span(300.0, 360.0), 600.0, 720.0, 0.02, 10.0)
+    assert (found.low, found.high) == pytest.approx((0.30, 0.36))
+    assert found.dollars() == "$0.30 to $0.36 in all"
+    assert cost(Span(300.0, 360.0), 600.0, 720.0, 0.02, 0.33).high == 0.33
+
+
 def test_a_budget_of_minutes_may_end_it_sooner(tmp_path: Path) -> None:
     series = made(tmp_path, step_time=[2.0] * 5)
     span = time_left(series, 1000, minutes=1.0, trained_s=50.0)
@@ -161,6 +186,56 @@ def test_other_alarms(tmp_path: Path, columns: dict, kind: str) -> None:
     assert kinds(made(tmp_path, **{name: list(map(float, column)) for name, column in columns.items()})) == {kind}
 
 
+@pytest.mark.parametrize(
+    ("columns", "kind"),
+    [({"eval/kl/speech": [0.0, 0.1, 0.9]}, "hacking-kl-speech"), ({"eval/kl/text": [0.0, 0.1, 0.4]}, None)],
+)
+def test_a_distance_that_only_held_out_replies_show_counts(tmp_path: Path, columns: dict, kind: str | None) -> None:
+    made(tmp_path, reward=list(np.linspace(1.0, 4.0, 20)))
+    for place, value in enumerate(next(iter(columns.values()))):
+        write(tmp_path, {"step": 21 + place, "reward": 4.0, next(iter(columns)): value})
+    assert kinds(Series(tmp_path).read()) == ({kind} if kind else set())
+
+
+# Early stopping
+
+
+def evaluated(folder: Path, *accuracies: float) -> None:
+    for place, value in enumerate(accuracies):
+        write(folder, {"step": 10 * place, "eval/semantic/accuracy": value})
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "stops"),
+    [
+        ((0.5, 0.6, 0.6, 0.59), True),
+        ((0.5, 0.6, 0.6, 0.61), False),
+        ((0.6, 0.5), False),  # not two after the best yet
+        ((0.6, 0.5, 0.55), True),
+    ],
+)
+def test_patience_is_used_up_by_evaluations_without_gain(tmp_path: Path, accuracies: tuple, stops: bool) -> None:
+    evaluated(tmp_path, *accuracies)
+    asked = watchful(tmp_path, {"patience": 2})()
+    assert (asked is not None) == stops
+    if asked:
+        assert asked.reason.startswith("held-out right answers have not risen above the 60% of step ")
+
+
+def test_nobody_asked_nothing_stops(tmp_path: Path) -> None:
+    evaluated(tmp_path, 0.6, 0.5, 0.4, 0.3)
+    assert watchful(tmp_path, {"patience": 0, "stop_on_alarm": False})() is None
+
+
+def test_an_alarm_stops_by_the_limits_of_the_run(tmp_path: Path) -> None:
+    write(tmp_path, {"step": 0, "eval/acoustic/wer": 0.05})
+    made(tmp_path, reward=list(np.linspace(2.0, 4.0, 20)))
+    write(tmp_path, {"step": 21, "reward": 4.0, "eval/acoustic/wer": 0.15})
+    assert "likely reward hacking" in watchful(tmp_path, {"stop_on_alarm": True})().reason
+    save_config(TrainConfig(evaluation={"guard": {"wer": 0.2}}), tmp_path / "config.yaml")
+    assert watchful(tmp_path, {"stop_on_alarm": True})() is None
+
+
 # Plots
 
 
@@ -185,8 +260,9 @@ def test_panels_keep_a_zoom_and_name_their_units() -> None:
         assert panel["layout"]["yaxis"]["title"]["text"]
 
 
-def test_a_look_at_ten_long_runs_is_quick() -> None:
+def test_a_look_at_runs_that_have_not_grown_sends_none_of_their_curves() -> None:
     from app.bench_jobs import refresh
 
     found = refresh(runs=2, steps=2000, looks=3)
-    assert found["a refresh, one run has grown"] < 1000
+    # A look sends what is new and no more; how long it takes is measured by python -m evaluation.speed jobs.
+    assert found["growing_mb"] < 0.75 * found["first_mb"]

@@ -60,6 +60,21 @@ def test_a_request_in_the_folder_is_as_good(tmp_path: Path) -> None:
     assert not (tmp_path / "control.json").exists()
 
 
+def test_a_request_of_before_the_start_holds_for_its_attempt_and_no_other(tmp_path: Path) -> None:
+    ask_in_folder(tmp_path, GENTLY, number=1)
+    assert supervise(attempt(tmp_path, "--steps", "5000")).state == "stopped"
+    ask_in_folder(tmp_path, GENTLY, number=1)
+    assert supervise(attempt(tmp_path, "--steps", "8", number=2)).state == "completed"
+
+
+def test_a_checkpoint_that_was_not_finished_does_not_stay_in_the_way(tmp_path: Path) -> None:
+    started = attempt(tmp_path, "--steps", "40", "--save-seconds", "60")
+    half = tmp_path / "checkpoints" / ".tmp-step-5"
+    ended = supervise(started, lambda: Asked(AT_ONCE, "on request") if half.is_dir() else None)
+    assert ended.state == "stopped"
+    assert not half.exists()
+
+
 def test_one_that_does_not_listen_is_killed_with_workers_in_other_sessions(tmp_path: Path) -> None:
     started = attempt(tmp_path, "--steps", "5000", "--deaf", "--worker")
     seen: list[int] = []

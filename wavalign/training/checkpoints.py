@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST, STATE = "manifest.json", "state.json"
+HALF_WRITTEN = ".tmp-step-*"
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -82,7 +83,7 @@ def prune(folder: Path, keep: int) -> None:
     """Leaves the newest ``keep`` checkpoints, and nothing half-written."""
     for _, path in sorted(_numbered(folder), reverse=True)[keep:]:
         shutil.rmtree(path)
-    for path in folder.glob(".tmp-step-*"):
+    for path in folder.glob(HALF_WRITTEN):
         shutil.rmtree(path)
 
 

@@ -42,6 +42,7 @@ class Price:
     low: float
     high: float
     timeout_minutes: int
+    a_minute: float
 
     def words(self, flavor: str, minutes: float) -> str:
         return (
@@ -63,7 +64,7 @@ def price(flavor: str, minutes: float, api: HfApi | None = None) -> Price:
     unit = offered[flavor]
     a_minute = unit.unit_cost_usd / (60 if unit.unit_label == "hour" else 1)
     timeout = math.ceil(1.2 * minutes + SETUP_MINUTES[1])
-    return Price(a_minute * (minutes + SETUP_MINUTES[0]), a_minute * timeout, timeout)
+    return Price(a_minute * (minutes + SETUP_MINUTES[0]), a_minute * timeout, timeout, a_minute)
 
 
 class HfJobs:
@@ -99,7 +100,8 @@ class HfJobs:
             )
         except _UNREACHABLE as error:
             raise JobError(f"Hugging Face did not take the job: {error}") from error
-        return {"id": sent.id, "namespace": user, "repo": repo, "flavor": flavor, "most_usd": round(cost.high, 2)}
+        found = {"id": sent.id, "namespace": user, "repo": repo, "flavor": flavor}
+        return {**found, "most_usd": round(cost.high, 2), "usd_a_minute": cost.a_minute}
 
     def poll(self, job: Job) -> Polled:
         now = time.monotonic()
@@ -181,11 +183,13 @@ def script(repo: str, job: Job) -> str:
     name = job.folder.name
     patterns = " ".join(shlex.quote(each) for each in ("code/**", f"runs/{name}/**", "home/**"))
     worker = f"python -m app.jobs.launchers.hf_worker {shlex.quote(repo)} {shlex.quote(name)} {job.attempt} {job.id}"
+    early = " --stop-on-alarm" if job.settings.get("stop_on_alarm") else ""
+    early += f" --patience {int(job.settings['patience'])}" if job.settings.get("patience") else ""
     return (
         "set -e; pip install -q huggingface_hub; "
         f"hf download {shlex.quote(repo)} --repo-type dataset --local-dir /work --include {patterns}; "
         "cd /work/code; pip install -q -r requirements.txt; "
-        f"exec {worker} --minutes {job.minutes:g} --processes {job.processes}"
+        f"exec {worker} --minutes {job.minutes:g} --processes {job.processes}{early}"
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
+from app.jobs.early_stopping import watchful
 from app.jobs.job import GENTLY
 from app.jobs.launchers.hf_jobs import OUTCOME
 from app.jobs.supervise import Asked, Attempt, supervise, train_command
@@ -72,13 +73,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("tag")
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--stop-on-alarm", action="store_true")
+    parser.add_argument("--patience", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("/work"))
     options = parser.parse_args(arguments)
     folder = options.work / "runs" / options.run
     command = train_command(folder, options.work / "code" / "assets", options.work / "home", options.processes)
     attempt = Attempt(folder, options.attempt, options.tag, command, options.minutes)
     courier = Courier(HfApi(), options.repo, folder, options.attempt)
-    ended = supervise(attempt, courier.wanted, courier.beat)
+    watched = watchful(folder, {"stop_on_alarm": options.stop_on_alarm, "patience": options.patience})
+    ended = supervise(attempt, lambda: courier.wanted() or watched(), courier.beat)
     (attempt.place / OUTCOME).write_text(json.dumps(asdict(ended)) + "\n", encoding="utf-8")
     courier.send()
     print(f"{ended.state}: {ended.reason}", flush=True)

@@ -39,7 +39,7 @@ class Local:
                 cwd=_REPOSITORY,
             )
         _children.append(child)
-        return {}
+        return {"pid": child.pid, "born": processes.birth(child.pid)}
 
     def poll(self, job: Job) -> Polled:
         """The runner itself says how the job is, in its row; only its death must be noticed from outside."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from app.jobs import causes, processes
+from app.jobs.early_stopping import watchful
 from app.jobs.job import AT_ONCE, Job, JobError
 from app.jobs.launchers.protocol import Polled
 from app.jobs.supervise import OUTPUT, Attempt, Graces, ask_in_folder, attempt_folder, supervise, train_command
@@ -33,10 +34,11 @@ _WORDS = {
 }
 
 
-def work(folder: str, number: int, tag: str, command: list[str], minutes: float | None, graces: Mapping) -> str:
+def work(folder: str, number: int, tag: str, command: list[str], settings: Mapping[str, Any]) -> str:
     """What runs on the node: one attempt, supervised; its end is noted in the attempt's folder."""
-    attempt = Attempt(Path(folder), number, tag, command, minutes, {}, Graces(**graces))
-    ended = supervise(attempt)
+    graces = Graces(**settings.get("graces", {}))
+    attempt = Attempt(Path(folder), number, tag, command, settings.get("minutes"), {}, graces)
+    ended = supervise(attempt, watchful(attempt.folder, settings))
     path = attempt.place / OUTCOME
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(asdict(ended)) + "\n", encoding="utf-8")
@@ -67,9 +69,7 @@ class Slurm:
         try:
             executor = submitit.AutoExecutor(folder=str(place), cluster=cluster)
             executor.update_parameters(**parameters)
-            sent = executor.submit(
-                work, str(job.folder), job.attempt, job.id, command, minutes, job.settings.get("graces", {})
-            )
+            sent = executor.submit(work, str(job.folder), job.attempt, job.id, command, dict(job.settings))
         except Exception as error:  # submitit raises whatever sbatch said
             raise JobError(f"Slurm did not take the job: {causes.first_line(error)}") from error
         finally:
@@ -87,6 +87,8 @@ class Slurm:
         except (OSError, ValueError, KeyError):
             pass
         state = self._slurm_state(job)
+        if state == "CANCELLED" and job.asked:
+            return Polled("stopped", "Cancelled in Slurm, on request.")
         if state in _OVER or (state == "COMPLETED" and not (place / OUTCOME).exists()):
             return Polled("crashed", _WORDS.get(state, f"Slurm says {state}, and there is no result."))
         if state == "PENDING":
@@ -97,8 +99,9 @@ class Slurm:
         return causes.tail(attempt_folder(job.folder, job.attempt) / OUTPUT, size)
 
     def stop(self, job: Job, level: int) -> None:
-        ask_in_folder(job.folder, level)
-        if level >= AT_ONCE and (job.handle or {}).get("cluster") == "slurm":
+        ask_in_folder(job.folder, level, job.attempt)
+        on_cluster = (job.handle or {}).get("cluster") == "slurm"
+        if on_cluster and (level >= AT_ONCE or self._slurm_state(job) == "PENDING"):
             self._job(job).cancel()
 
     def fetch(self, job: Job) -> None:
