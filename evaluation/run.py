@@ -3,6 +3,9 @@
     python -m evaluation.run closedtalk --checkpoint closedtalk-base
     python -m evaluation.run closedtalk --checkpoint closedtalk-base --probes --json figures.json
     python -m evaluation.run closedtalk --only codec recogniser --limit 20
+    python -m evaluation.run compare --checkpoints closedtalk-base closedtalk-wavalign --out FOLDER
+
+``compare`` is explained by ``evaluation.compare_command``: several checkpoints on any task, with paired intervals.
 
 A missed target does not fail the command: it is printed. What cannot be run (missing data) does, with one sentence.
 """
@@ -38,6 +41,11 @@ def run(suite: str, bench: Bench, probes: bool = False, only: Sequence[str] = ()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["compare"]:
+        from evaluation.compare_command import main as compare
+
+        return compare(arguments[1:], ASSETS, HOME)
     parser = argparse.ArgumentParser(prog="python -m evaluation.run", description=__doc__.split("\n")[0])
     parser.add_argument("suite", choices=suites())
     parser.add_argument("--checkpoint", default="closedtalk-base", help="a name from the registry")
