@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from wavalign.models.engine import Engine
+from wavalign.models.engine import ChannelSession, Engine
 from wavalign.models.grammar import FreeGrammar, Grammar, TokenClass
 from wavalign.models.protocol import Sampling
 from wavalign.models.sampler import Sampler
@@ -73,6 +73,7 @@ def decode(
     prompts, adapters, copies = _shared_prompts([rows[index] for index in order])
     room = max(row.sampling.max_tokens for row in rows)
     session, logits = engine.start(prompts, adapters, copies, room)
+    by_channel = session if isinstance(session, ChannelSession) and session.split else None
 
     active = np.array(order)
     samplings = [rows[index].sampling for index in order]
@@ -125,6 +126,8 @@ def decode(
             speech_limit, token_limit, text_only = speech_limit[kept], token_limit[kept], text_only[kept]
         if stop is not None and stop.is_set():
             break
+        if by_channel is not None:
+            by_channel.predict_speech(grammar.speech_only[states])
         logits = session.step(drawn)
     return completions
 

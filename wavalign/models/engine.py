@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 
 BASE = None
@@ -24,6 +25,17 @@ class Session(Protocol):
 
     def keep(self, rows: torch.Tensor) -> None:
         """Drops all rows but these (int64, ascending)."""
+
+
+@runtime_checkable
+class ChannelSession(Protocol):
+    """A session that can run adapters which are split by channel (``wavalign.models.channel_adapters``)."""
+
+    split: bool
+    """Whether any row has such an adapter."""
+
+    def predict_speech(self, rows: np.ndarray) -> None:
+        """bool (B,): for which rows the next step's position is speech's. Asked before every step where ``split``."""
 
 
 class Engine(Protocol):

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from wavalign.models.channel_adapters import gates_of, halves
 from wavalign.models.engine import left_padded
-from wavalign.models.fast_session import FastSession, Layer, LowRank
+from wavalign.models.fast_session import FastSession, Layer, LowRank, Terms
 from wavalign.models.packed import pack
 
 MODEL_TYPES = ("llama", "qwen2")
@@ -43,7 +44,7 @@ class FastLlama:
         self.epsilon = config.rms_norm_eps
         self.context = config.max_position_embeddings
         self._packed_from: tuple[int, ...] = ()
-        self._adapters: dict[str, tuple[tuple[int, ...], list[dict[str, LowRank]]]] = {}
+        self._adapters: dict[str, tuple[tuple[int, ...], Terms]] = {}
         self._lock = threading.Lock()
         with torch.no_grad():
             positions = torch.arange(self.context)[None]
@@ -118,8 +119,8 @@ class FastLlama:
             down=pack(_plain(mlp.down_proj).weight, None),
         )
 
-    def low_rank(self, adapter: str) -> list[dict[str, LowRank]]:
-        """The adapter's terms, one dict a layer, keyed like ``Layer``; made again when its weights have changed."""
+    def low_rank(self, adapter: str) -> Terms:
+        """The adapter's terms; made again when its weights have changed."""
         mark = f".{adapter}."
         versions = tuple(
             number for name, p in self.network.named_parameters() if mark in name for number in (id(p), p._version)
@@ -129,11 +130,16 @@ class FastLlama:
         with self._lock:
             known = self._adapters.get(adapter)
             if known is None or known[0] != versions:
-                layers = [self._low_rank_layer(block, adapter) for block in self.network.model.layers]
-                known = self._adapters[adapter] = (versions, layers)
+                gates = gates_of(self.network)
+                text, speech = halves(gates.ranks if gates else {}, adapter)
+                terms = Terms(self._low_rank(adapter, text), speech and self._low_rank(adapter, speech))
+                known = self._adapters[adapter] = (versions, terms)
             return known[1]
 
-    def _low_rank_layer(self, block: nn.Module, adapter: str) -> dict[str, LowRank]:
+    def _low_rank(self, adapter: str, ranks: slice) -> list[dict[str, LowRank]]:
+        return [self._low_rank_layer(block, adapter, ranks) for block in self.network.model.layers]
+
+    def _low_rank_layer(self, block: nn.Module, adapter: str, ranks: slice) -> dict[str, LowRank]:
         attention, mlp = block.self_attn, block.mlp
         parts = {
             "qkv": [attention.q_proj, attention.k_proj, attention.v_proj],
@@ -141,7 +147,7 @@ class FastLlama:
             "gate_up": [mlp.gate_proj, mlp.up_proj],
             "down": [mlp.down_proj],
         }
-        terms = {name: _stacked(modules, adapter) for name, modules in parts.items()}
+        terms = {name: _stacked(modules, adapter, ranks) for name, modules in parts.items()}
         terms = {name: term for name, term in terms.items() if term is not None}
         return terms
 
@@ -184,13 +190,14 @@ def _only_plain_lora(network: nn.Module) -> bool:
     return True
 
 
-def _stacked(modules: Sequence[nn.Module], adapter: str) -> LowRank | None:
-    """One low-rank term for projections that are computed as one product."""
+def _stacked(modules: Sequence[nn.Module], adapter: str, ranks: slice) -> LowRank | None:
+    """One low-rank term, of some of the adapter's ranks, for projections that are computed as one product."""
     downs, ups = [], []
     for module in modules:
         width = _plain(module).out_features
         if hasattr(module, "lora_A") and adapter in module.lora_A:
-            down, up = module.lora_A[adapter].weight, module.lora_B[adapter].weight * module.scaling[adapter]
+            down, up = module.lora_A[adapter].weight[ranks], module.lora_B[adapter].weight[:, ranks]
+            up = up * module.scaling[adapter]
         else:
             down, up = _plain(module).weight.new_zeros(0, _plain(module).in_features), None
         downs.append(down)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -38,17 +39,32 @@ class LowRank:
     down: torch.Tensor
     up: torch.Tensor
 
-    def add(self, x: torch.Tensor, out: torch.Tensor) -> None:
-        out.addmm_(x @ self.down, self.up)
+    def add(self, x: torch.Tensor, out: torch.Tensor, share: torch.Tensor | None) -> None:
+        """``share`` (n, 1) scales each row's term; None: 1."""
+        inner = x @ self.down
+        out.addmm_(inner if share is None else inner.mul_(share), self.up)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """An adapter's terms, one dict a layer, keyed like ``Layer``.
+
+    ``speech`` is None where one adapter serves all positions; otherwise ``text`` is active at text's positions (the
+    prompt's among them) and ``speech`` at speech's.
+    """
+
+    text: list[dict[str, LowRank]]
+    speech: list[dict[str, LowRank]] | None = None
 
 
 @dataclass(frozen=True)
 class Span:
-    """Rows ``start`` to ``stop`` carry an adapter; ``terms`` has one dict a layer, keyed like ``Layer``."""
+    """Rows ``start`` to ``stop`` carry an adapter; ``share`` (rows, 1) is how much of ``terms`` each takes."""
 
     start: int
     stop: int
     terms: list[dict[str, LowRank]]
+    share: torch.Tensor | None = None
 
 
 class FastSession:
@@ -76,15 +92,24 @@ class FastSession:
         return torch.empty(len(self.layers), 2, rows, e.kv_heads, self.slots, e.head_width)
 
     def _settle(self) -> None:
-        """What follows from ``adapters``, ``pads`` and ``cache``: spans, the mask over pads, views of the cache."""
+        """What follows from ``adapters``, ``pads`` and ``cache``: spans, the mask over pads, views of the cache.
+
+        ``spans`` are those of text's positions until ``predict_speech`` says more.
+        """
         self.spans: list[Span] = []
+        self.speech_terms: dict[tuple[int, int], list[dict[str, LowRank]]] = {}
         start = 0
         for index in range(1, len(self.adapters) + 1):
             if index == len(self.adapters) or self.adapters[index] != self.adapters[start]:
                 adapter = self.adapters[start]
                 if adapter is not None:
-                    self.spans.append(Span(start, index, self.engine.low_rank(adapter)))
+                    terms = self.engine.low_rank(adapter)
+                    self.spans.append(Span(start, index, terms.text))
+                    if terms.speech is not None:
+                        self.speech_terms[start, index] = terms.speech
                 start = index
+        self.split = bool(self.speech_terms)
+        self.text_spans = self.spans
         self.mask = None
         self.padded = bool(self.pads.any())
         if self.padded and self.prompts is None:
@@ -151,6 +176,21 @@ class FastSession:
                 x = x.view(rows, length, e.width)[:, -1].contiguous()
                 x = self._after_attention(layer, index, a.reshape(rows, e.heads * e.head_width), x, spans)
         return x
+
+    def predict_speech(self, rows: np.ndarray) -> None:
+        """Chooses each row's adapter for the next step; see ``ChannelSession``."""
+        self.spans = []
+        for span in self.text_spans:
+            speech = self.speech_terms.get((span.start, span.stop))
+            own = rows[span.start : span.stop]
+            if speech is None or not own.any():
+                self.spans.append(span)
+            elif own.all():
+                self.spans.append(Span(span.start, span.stop, speech))
+            else:
+                share = torch.from_numpy(own.astype(np.float32))[:, None]
+                self.spans.append(Span(span.start, span.stop, span.terms, 1 - share))
+                self.spans.append(Span(span.start, span.stop, speech, share))
 
     @torch.inference_mode()
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -265,4 +305,4 @@ def _adapt(spans: list[Span], index: int, name: str, x: torch.Tensor, out: torch
     for span in spans:
         term = span.terms[index].get(name)
         if term is not None:
-            term.add(x[span.start : span.stop], out[span.start : span.stop])
+            term.add(x[span.start : span.stop], out[span.start : span.stop], span.share)

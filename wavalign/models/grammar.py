@@ -41,6 +41,8 @@ class Grammar:
         masks: bool (distinct masks, vocabulary), True where the token is allowed.
         speaks: bool (distinct masks,), True where speech is among the allowed classes.
         text_over: bool (states,), True where no word can follow any more.
+        speech_only: bool (states,), True where neither a word nor the end of the text may come next: a position of
+            speech, to adapters that are split by channel.
     """
 
     def __init__(self, tokens: TokenMap) -> None:
@@ -60,6 +62,27 @@ class Grammar:
         self.masks = patterns[:, self.class_of]
         self.speaks = patterns[:, TokenClass.SPEECH].copy()
         self.text_over = ~_leading_to(self.following, TokenClass.TEXT)
+        self.speech_only = ~(allowed[:, TokenClass.TEXT] | allowed[:, TokenClass.TEXT_END])
+        self._moves = self.following.tolist()
+
+    def speech_of(self, completion: Sequence[int]) -> np.ndarray:
+        """bool (T,): True where a token of a completion is predicted at a position of speech.
+
+        A demonstration may hold what is never sampled, such as an unknown word's mark: it stands for a word.
+
+        Raises:
+            LayoutError: when the completion breaks the layout.
+        """
+        states = []
+        state = self.start
+        classes = self.class_of[np.asarray(completion, dtype=np.int64)]
+        classes = np.where(classes == TokenClass.OTHER, TokenClass.TEXT, classes)
+        for position, token_class in enumerate(classes.tolist()):
+            states.append(state)
+            state = self._moves[state][token_class]
+            if state < 0:
+                raise LayoutError(f"Token {position} of the completion ({completion[position]}) breaks the layout.")
+        return self.speech_only[np.array(states, dtype=np.int64)]
 
     def advance(self, states: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """The states (B,) after one token (B,) each; a finished row stays finished."""
@@ -174,5 +197,6 @@ class FreeGrammar:
         self.masks = np.ones((1, vocabulary_size), dtype=bool)
         self.speaks = np.zeros(1, dtype=bool)
         self.text_over = np.array([False, True])
+        self.speech_only = np.zeros(2, dtype=bool)
 
     advance = Grammar.advance

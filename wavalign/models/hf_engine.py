@@ -7,9 +7,11 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import DynamicCache
 
+from wavalign.models.channel_adapters import gates_of, speaking
 from wavalign.models.engine import left_padded
 
 
@@ -52,7 +54,14 @@ class HfSession:
         self.padded = bool(pads.any())
         self.length = length
         self.adapters = adapters
+        gates = gates_of(engine.network)
+        self.split = gates is not None and any(adapter in gates.ranks for adapter in adapters)
+        self.speech: np.ndarray | None = None
         self.cache = DynamicCache(config=engine.network.config)
+
+    def predict_speech(self, rows: np.ndarray) -> None:
+        """Which rows' next position is speech's; see ``ChannelSession``."""
+        self.speech = rows
 
     def forward(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         engine = self.engine
@@ -64,9 +73,12 @@ class HfSession:
             inputs["position_ids"] = positions
         if "logits_to_keep" in engine.accepts:
             inputs["logits_to_keep"] = 1
-        with engine.lock:
+        speech = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)  # the prompt is text's
+        if self.speech is not None:
+            speech |= torch.from_numpy(self.speech).to(ids.device)[:, None]
+        names = [adapter or "__base__" for adapter in self.adapters]
+        with engine.lock, speaking(engine.network, speech, names):
             if engine.model is not engine.network:
-                names = [adapter or "__base__" for adapter in self.adapters]
                 logits = engine.model(adapter_names=names, **inputs).logits
             else:
                 logits = engine.network(**inputs).logits

@@ -24,6 +24,7 @@ from wavalign.audio import Waveform
 from wavalign.codecs.protocol import SpeechCodec
 from wavalign.dialogue import Dialogue, Reply, ReplyChunk
 from wavalign.models import scoring, shared_rows
+from wavalign.models.channel_adapters import ChannelRanks, SpeechOf, gates_of, split
 from wavalign.models.decoding import Completion, Row, Step, decode
 from wavalign.models.engine import Engine, engine_for
 from wavalign.models.grammar import Grammar
@@ -70,7 +71,19 @@ class Base:
 
     def score_rows(self, module: nn.Module, rows: Sequence[SharedRow], packed: bool) -> FlatScores:
         """Log-probabilities of the wanted tokens, in one forward of ``module``; see ``TrainableBase``."""
-        return shared_rows.score_rows(module, self.network, rows, packed)
+        gates = gates_of(self.network)
+        return shared_rows.score_rows(module, self.network, rows, packed, self.grammar.speech_of if gates else None)
+
+    def speech_of(self, adapter: str | None) -> SpeechOf | None:
+        """Which tokens of a completion are predicted at speech's positions, where ``adapter`` is split by channel."""
+        gates = gates_of(self.network)
+        return self.grammar.speech_of if gates and adapter in gates.ranks else None
+
+    def split(self, adapter: str, ranks: ChannelRanks) -> None:
+        """Makes an attached adapter two, one for each channel; see ``TrainableBase``."""
+        with self.lock:
+            split(self.network, adapter, ranks)
+            self.engine.weights_changed(adapter)
 
     def packs(self) -> bool:
         """Whether packed rows get the numbers of separate ones."""
@@ -282,7 +295,7 @@ class InterleavedModel:
         """Teacher-forced log-probabilities and entropies; see ``TrainablePolicy``."""
         adapter = self._adapter(checkpoint or self.names[0])
         with self.base.lock:
-            return scoring.score(self.base.model, prompts, completions, adapter)
+            return scoring.score(self.base.model, prompts, completions, adapter, self.base.speech_of(adapter))
 
     def channel_of(self, ids: Sequence[int] | np.ndarray | torch.Tensor) -> np.ndarray:
         """``Channel`` values, int8, of the shape of ``ids``."""

@@ -17,6 +17,7 @@ from wavalign.audio import Waveform
 from wavalign.dialogue import Dialogue, Reply, ReplyChunk
 
 if TYPE_CHECKING:
+    from wavalign.models.channel_adapters import ChannelRanks
     from wavalign.models.shared_rows import FlatScores, SharedRow
 
 
@@ -244,6 +245,9 @@ class TrainableBase(Protocol):
 
     def attached(self, model: Any) -> None:
         """``model`` is this base with one more adapter."""
+
+    def split(self, adapter: str, ranks: ChannelRanks) -> None:
+        """Makes an attached adapter two, one for each channel, in layouts that put both into one stream."""
 
     def policy(self, adapters: Mapping[str, str | None]) -> Any:
         """A ``SpokenDialogueModel`` and ``TrainablePolicy`` over checkpoints: name -> adapter, None for the base."""

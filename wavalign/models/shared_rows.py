@@ -16,9 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from wavalign.models.channel_adapters import SpeechOf, speaking
 from wavalign.models.logprobs import chosen_logprobs
 
 _SAME = 2e-3
@@ -57,10 +59,17 @@ class FlatScores:
     entropy: torch.Tensor
 
 
-def score_rows(module: nn.Module, network: nn.Module, rows: Sequence[SharedRow], packed: bool) -> FlatScores:
+def score_rows(
+    module: nn.Module,
+    network: nn.Module,
+    rows: Sequence[SharedRow],
+    packed: bool,
+    speech_of: SpeechOf | None = None,
+) -> FlatScores:
     """One forward over ``rows`` through ``module``: ``network`` (a causal LM) or what wraps it (PEFT, DDP).
 
-    ``packed`` False splits every row into one for each completion.
+    ``packed`` False splits every row into one for each completion. ``speech_of`` is needed where the active adapter is
+    split by channel.
     """
     device = next(network.parameters()).device
     if not packed:
@@ -70,6 +79,7 @@ def score_rows(module: nn.Module, network: nn.Module, rows: Sequence[SharedRow],
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
     positions = torch.zeros(len(rows), longest, dtype=torch.long)
     owner = torch.full((len(rows), longest), -1, dtype=torch.long)
+    speech = torch.zeros(len(rows), longest, dtype=torch.bool)
     places, targets = [], []
     for index, row in enumerate(rows):
         end = len(row.prompt)
@@ -83,6 +93,8 @@ def score_rows(module: nn.Module, network: nn.Module, rows: Sequence[SharedRow],
             ids[index, part] = tokens[:-1]
             positions[index, part] = len(row.prompt) + torch.arange(size)
             owner[index, part] = number
+            if speech_of is not None:  # a position holds one token and predicts the next
+                speech[index, part] = torch.from_numpy(speech_of(completion.tokens)[1:])
             chosen = torch.as_tensor(completion.wanted, dtype=torch.long)
             before = torch.where(chosen == 0, len(row.prompt) - 1, end + chosen - 1)
             places.append(index * longest + before)
@@ -95,7 +107,8 @@ def score_rows(module: nn.Module, network: nn.Module, rows: Sequence[SharedRow],
     if packed:
         inputs["position_ids"] = positions.to(device)
         inputs["attention_mask"] = _block_mask(owner.to(device), _mask_dtype(network, device))
-    with _projecting(network, torch.cat(places).to(device)):
+    positions_of_speech = None if speech_of is None else speech.to(device)
+    with _projecting(network, torch.cat(places).to(device)), speaking(network, positions_of_speech):
         logits = module(**inputs).logits
     return FlatScores(*chosen_logprobs(logits, torch.cat(targets).to(device)))
 
@@ -107,10 +120,14 @@ def packs(network: nn.Module, vocabulary: int) -> bool:
         return False
     tokens = torch.arange(24).remainder(vocabulary).tolist()
     row = SharedRow(tokens[:5], [Scored(tokens[5:14], range(9)), Scored(tokens[12:20], range(8))])
+
+    def by_turns(completion: Sequence[int]) -> np.ndarray:
+        return np.arange(len(completion)) % 2 == 1
+
     with torch.no_grad():
-        separate = score_rows(network, network, [row], packed=False).logprobs
+        separate = score_rows(network, network, [row], False, by_turns).logprobs
         try:
-            together = score_rows(network, network, [row], packed=True).logprobs
+            together = score_rows(network, network, [row], True, by_turns).logprobs
         except (ValueError, RuntimeError, TypeError, IndexError):  # families refuse such a mask each in their own way
             return False
     tolerance = _SAME if next(network.parameters()).dtype == torch.float32 else 0.1

@@ -168,6 +168,8 @@ class LoraTuning(_Block):
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: tuple[str, ...] = ()
     """Names of the modules to adapt; empty takes all linear layers of the decoder."""
+    per_channel: bool = False
+    """One adapter for words and one for speech, each of this rank and active only where its channel is predicted."""
 
 
 class FullTuning(_Block):

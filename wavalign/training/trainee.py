@@ -13,9 +13,12 @@ import torch
 from safetensors.torch import load_file, load_model, save_model
 from torch import nn
 
-from wavalign.models.loading import ADAPTER_WEIGHTS, load_base, tensor_shapes
+from wavalign.models.channel_adapters import ChannelRanks
+from wavalign.models.loading import ADAPTER_WEIGHTS, tensor_shapes
 from wavalign.models.protocol import Checkpoint, CheckpointError, TrainableBase
 from wavalign.models.registry import Registry
+from wavalign.models.registry_entries import may_run_code
+from wavalign.models.registry_layouts import layout_at
 from wavalign.models.shared_rows import FlatScores
 from wavalign.training.batch import Unit
 from wavalign.training.config import ConfigError, LoraTuning, TrainConfig
@@ -35,9 +38,10 @@ class Trainee:
     def __init__(self, config: TrainConfig, registry: Registry, device: torch.device, needs_reference: bool) -> None:
         self.config = config
         self.origin: Checkpoint = registry.checkpoint(config.base)
-        self.base: TrainableBase = load_base(self.origin.base_name, Path(self.origin.base), device)
+        self.base: TrainableBase = _own_base(self.origin, device)
         torch.manual_seed(config.seed)
         self.frozen: TrainableBase | None = None
+        self.ranks: ChannelRanks | None = None
         if isinstance(config.tuning, LoraTuning):
             self._adapt(config.tuning)
             names = {POLICY: _ADAPTER, REFERENCE: _START if self.origin.adapter else None}
@@ -96,6 +100,8 @@ class Trainee:
         """The trained weights, exactly, into ``folder``."""
         if isinstance(self.config.tuning, LoraTuning):
             self.base.model.save_pretrained(str(folder), selected_adapters=[_ADAPTER], save_embedding_layers=False)
+            if self.ranks is not None:
+                self.ranks.write(folder)
         else:
             save_model(self.network, str(folder / "model.safetensors"))
 
@@ -127,6 +133,8 @@ class Trainee:
         from peft import LoraConfig, PeftModel, get_peft_model
 
         base = self.base
+        self.ranks = self._shares(tuning)
+        adapters = [_ADAPTER]
         if self.origin.adapter is not None:
             tensor_shapes(self.origin.name, self.origin.adapter / ADAPTER_WEIGHTS)
             model = PeftModel.from_pretrained(
@@ -134,10 +142,12 @@ class Trainee:
             )
             model.load_adapter(str(self.origin.adapter), adapter_name=_START, is_trainable=False)
             model.set_adapter(_ADAPTER)
+            adapters.append(_START)
         else:
+            both = 2 if tuning.per_channel else 1  # the scale, alpha / rank, stays what it is for each
             settings = LoraConfig(
-                r=tuning.rank,
-                lora_alpha=tuning.alpha,
+                r=both * tuning.rank,
+                lora_alpha=both * tuning.alpha,
                 lora_dropout=tuning.dropout,
                 target_modules=list(tuning.targets or base.policy({}).lora_targets()),
                 task_type=base.task_type,
@@ -149,6 +159,32 @@ class Trainee:
                 raise ConfigError(f"tuning.targets does not fit {base.name}: {reason}") from error
         model.peft_config[_ADAPTER].base_model_name_or_path = base.name
         base.attached(model.eval())
+        if self.ranks is not None:
+            for adapter in adapters:
+                base.split(adapter, self.ranks)
+
+    def _shares(self, tuning: LoraTuning) -> ChannelRanks | None:
+        """How the adapter's ranks are shared out between the channels; None where it is one for both.
+
+        Raises:
+            ConfigError: when what is asked for does not fit the checkpoint or its layout.
+        """
+        if self.origin.adapter is not None:
+            known = ChannelRanks.read(self.origin.name, self.origin.adapter)
+            if tuning.per_channel and known is None:
+                raise ConfigError(
+                    f'tuning.per_channel: "{self.origin.name}" is one adapter for both channels; start from its base.'
+                )
+        else:
+            known = ChannelRanks(tuning.rank, tuning.rank) if tuning.per_channel else None
+        if known is not None and self.origin.layout != "interleaved":
+            raise ConfigError(
+                "tuning.per_channel is for layouts with words and speech in one stream; "
+                f"{self.base.name} is {self.origin.layout}."
+            )
+        if known is not None and self.config.gradient_checkpointing:
+            raise ConfigError("gradient_checkpointing does not go with adapters split by channel; switch it off.")
+        return known
 
     @contextmanager
     def _reference(self) -> Iterator[None]:
@@ -175,6 +211,14 @@ class Trainee:
         if config.packing == "on" and not able:
             raise ConfigError(f"packing is on, but {self.base.name} gives packed rows other numbers; use auto or off.")
         return able
+
+
+def _own_base(origin: Checkpoint, device: torch.device) -> TrainableBase:
+    """A base that nothing else uses, as its layout loads it."""
+    folder = Path(origin.base)
+    dtype = None if origin.dtype == "auto" else getattr(torch, origin.dtype)
+    loader = layout_at(origin.base_name, folder).opened()
+    return loader.load_base(origin.base_name, folder, device, dtype, may_run_code(str(folder)))
 
 
 def _precision(config: TrainConfig, device: torch.device) -> torch.dtype | None:
