@@ -82,6 +82,9 @@ class Answering:
     model: SpokenDialogueModel
     senses: Senses
     clock: Callable[[], float] = time.perf_counter
+    knows_more: frozenset[str] = frozenset()
+    """Checkpoints that are not bound to the small world that the senses know: they get a typed turn in its own words,
+    and what the senses would make of their words is not told."""
 
     def run(
         self,
@@ -101,19 +104,24 @@ class Answering:
             name: getattr(sampling, name)
             for name in ("temperature", "speech_temperature", "top_k", "top_p", "max_seconds", "seed")
         }
-        if asked.turn.text is not None:
+        bound = not self.knows_more.issuperset(conversation.checkpoints)
+        if asked.turn.text is not None and bound:
             outside = not self.senses.knows(asked.turn.text, history)
             asked = replace(asked, note=OUTSIDE_TYPED if outside and not even_if_outside else None)
             if asked.note:
                 return Exchange(asked, (), settings)
         sides = tuple(LiveSide() for _ in conversation.checkpoints)
         requests = [
-            Request(conversation.dialogue(side, asked), name, _sampling_of(conversation.checkpoints, side, sampling))
+            Request(
+                conversation.dialogue(side, asked, as_typed=name in self.knows_more),
+                name,
+                _sampling_of(conversation.checkpoints, side, sampling),
+            )
             for side, name in enumerate(conversation.checkpoints)
         ]
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="hearing") as hearing:
             heard = None
-            if asked.turn.speech is not None and asked.heard is None:
+            if asked.turn.speech is not None and asked.heard is None and bound:
                 heard = hearing.submit(self._hear, asked, history)
             yield Live(asked, sides)
             started = self.clock()
@@ -139,6 +147,8 @@ class Answering:
         answers = []
         for name, side, reply in zip(conversation.checkpoints, sides, replies, strict=True):
             figures, delivery = self.senses.gauge(reply)
+            if name in self.knows_more:
+                figures, delivery = replace(figures, word_error_rate=None), None
             figures = replace(
                 figures,
                 first_audio_seconds=side.first_audio_seconds,

@@ -67,6 +67,10 @@ class Asked:
     def words(self) -> str:
         return self.typed or self.turn.text or self.heard or ""
 
+    def given(self, as_typed: bool) -> Turn:
+        """The turn, as it is understood or as it was typed."""
+        return replace(self.turn, text=self.typed) if as_typed and self.typed else self.turn
+
 
 @dataclass(frozen=True)
 class Exchange:
@@ -88,13 +92,16 @@ class Conversation:
         if not 1 <= len(self.checkpoints) <= len(SIDES):
             raise ConversationError(f"Choose one or two checkpoints, not {len(self.checkpoints)}.")
 
-    def dialogue(self, side: int, asked: Asked) -> Dialogue:
-        """What this side's model answers: its own history, then the new turn. Unanswered questions are left out."""
+    def dialogue(self, side: int, asked: Asked, as_typed: bool = False) -> Dialogue:
+        """What this side's model answers: its own history, then the new turn. Unanswered questions are left out.
+
+        ``as_typed``: typed turns in the user's own words, not in those of the small world.
+        """
         turns: list[Turn] = []
         for exchange in self.exchanges:
             if side < len(exchange.answers):
-                turns += [exchange.asked.turn, exchange.answers[side].reply.as_turn()]
-        return Dialogue((*turns, asked.turn))
+                turns += [exchange.asked.given(as_typed), exchange.answers[side].reply.as_turn()]
+        return Dialogue((*turns, asked.given(as_typed)))
 
     def questions(self) -> tuple[str, ...]:
         """The words of the user's earlier turns, oldest first."""

@@ -6,7 +6,8 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, redirect_stdout
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ DEFAULT_CHECKPOINT = "closedtalk-base"
 
 
 class Services:
-    """Everything a page needs. Loading is done once per set of checkpoints, by whoever comes first; others wait."""
+    """Everything a page needs. A checkpoint is loaded by whoever wants it first; others who want it wait."""
 
     def __init__(self, settings: Settings, registry: Registry | None = None) -> None:
         self.settings = settings
@@ -93,8 +94,32 @@ class Services:
         return self._jobs
 
     def names(self) -> tuple[str, ...]:
-        """Checkpoints to choose from, the default first."""
-        return tuple(sorted(self.registry.names(), key=lambda name: (name != DEFAULT_CHECKPOINT, name)))
+        """Checkpoints that run here, and can be trained, the default first."""
+        from wavalign.models.registry_layouts import REMOTE
+
+        return tuple(name for name in self.all_names() if self._layout(name) != REMOTE)
+
+    def all_names(self) -> tuple[str, ...]:
+        """Checkpoints to talk to: those that run here, the default first, then the remote ones."""
+        from wavalign.models.registry_layouts import REMOTE
+
+        def place(name: str) -> tuple[bool, bool, str]:
+            return name != DEFAULT_CHECKPOINT, self._layout(name) == REMOTE, name
+
+        return tuple(sorted(self.registry.names(), key=place))
+
+    def labels(self) -> list[tuple[str, str]]:
+        """For pickers: what is shown, and the name. It is said of a remote one that another machine runs it."""
+        return [(f"{name} (remote)" if self.is_remote(name) else name, name) for name in self.all_names()]
+
+    def is_remote(self, name: str) -> bool:
+        from wavalign.models.registry_layouts import REMOTE
+
+        return self._layout(name) == REMOTE
+
+    def knows_more(self, names: Sequence[str]) -> frozenset[str]:
+        """Those whose world is not the small one of the embedded model: they are asked whatever is asked."""
+        return frozenset(name for name in names if self._family(name) != "closedtalk")
 
     def default_sampling(self, name: str | None) -> Sampling:
         """Where the page's sampling settings start: what the checkpoint recommends, or the library's own defaults."""
@@ -106,22 +131,45 @@ class Services:
             return Sampling()  # the page opens all the same; asking the checkpoint says what is wrong with it
 
     def is_loaded(self, names: Sequence[str]) -> bool:
-        return self._key(names) in self._models
+        from wavalign.models.protocol import CheckpointError
+
+        try:
+            return all(self.registry.is_loaded(name) for name in names)
+        except CheckpointError:
+            return False
 
     def answering(self, names: Sequence[str]) -> Answering:
-        """Loads what is needed, once.
+        """Loads what is needed and is not in memory.
 
         Raises:
             CheckpointError: one sentence about the checkpoint that cannot be used.
         """
         from app.answering import Answering
+        from app.loaded import AttendedModel, load
 
         key = self._key(names)
-        with self._loading:
-            if key not in self._models:
-                with _hushed():
-                    self._models[key] = self.registry.load(list(key))
-            return Answering(self._models[key], self.senses)
+        if key not in self._models or not self.is_loaded(key):
+            with self._loading, _hushed():
+                load(self.registry, key)
+                if key not in self._models:
+                    self._models[key] = AttendedModel(self.registry, key, lambda: load(self.registry, key))
+        return Answering(self._models[key], self.senses, knows_more=self.knows_more(key))
+
+    def loading(self, names: Sequence[str]) -> Generator[str, None, Answering]:
+        """As ``answering``, and tells how far it is a few times a second.
+
+        Raises:
+            CheckpointError: one sentence about the checkpoint that cannot be used.
+        """
+        if self.is_loaded(names):
+            return self.answering(names)
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="loading") as pool:
+            answering = pool.submit(self.answering, names)
+            while not answering.done():
+                now = self.registry.board.all()
+                yield " · ".join(each.sentence() for each in now) or f"Loading {' and '.join(dict.fromkeys(names))} …"
+                wait([answering], timeout=0.3)
+        return answering.result()
 
     def preload(self, told: Callable[[str], None] = lambda sentence: None) -> threading.Thread:
         """Loads the default checkpoints and the senses in the background, so that the first reply comes at once."""
@@ -151,6 +199,25 @@ class Services:
             return f"{torch.cuda.get_device_name()} · {free / 2**30:.0f} GB free"
         cores = os.cpu_count() or 1
         return f"CPU · {cores} core{'s' if cores > 1 else ''}"
+
+    def _layout(self, name: str) -> str | None:
+        """None for a checkpoint that does not say what it is."""
+        from wavalign.models.protocol import CheckpointError
+
+        try:
+            return self.registry.checkpoint(name).layout
+        except CheckpointError:
+            return None
+
+    def _family(self, name: str) -> str | None:
+        from wavalign.models.layout import InterleavedDescription
+        from wavalign.models.protocol import CheckpointError
+
+        try:
+            checkpoint = self.registry.checkpoint(name)
+            return InterleavedDescription.read(checkpoint.base).family
+        except CheckpointError:  # another layout
+            return None
 
     @staticmethod
     def _key(names: Sequence[str]) -> tuple[str, ...]:

@@ -1,11 +1,10 @@
-"""What a battle needs of checkpoints: who can meet, both replies in one batch, and what was measured on them."""
+"""What a battle needs of checkpoints: who can meet, both replies at one time, and what was measured on them."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import threading
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import combinations
@@ -26,7 +25,7 @@ class Speakers(Protocol):
     """Faked in tests; ``LoadedSpeakers`` in the app."""
 
     def pairs(self) -> Sequence[Pair]:
-        """Checkpoints that can answer in one batch, two by two."""
+        """Checkpoints that can meet, two by two."""
 
     def revision(self, name: str) -> str | None:
         """Tells these weights from others of the same name."""
@@ -41,7 +40,7 @@ class Speakers(Protocol):
         settings: tuple[Mapping[str, Any], Mapping[str, Any]],
         stop: threading.Event | None,
     ) -> tuple[Reply, Reply]:
-        """Both replies, decoded together."""
+        """Both replies, made together, handed over together."""
 
     def measure(self, reply: Reply) -> Mapping[str, float | str]:
         """Numbers by name; what cannot be measured is left out."""
@@ -63,17 +62,22 @@ class LoadedSpeakers:
     def pairs(self) -> Sequence[Pair]:
         from wavalign.models.protocol import CheckpointError
 
-        by_base: dict[str, list[str]] = defaultdict(list)
+        names = []
         for name in self._services.registry.names():
             try:
-                by_base[self._services.registry.checkpoint(name).base_name].append(name)
+                if self._services.registry.checkpoint(name).arena and self._services.registry.is_ready(name):
+                    names.append(name)
             except CheckpointError:
                 continue  # a broken checkpoint takes part in nothing; the Talk page says what is wrong with it
-        return [pair for names in by_base.values() for pair in combinations(sorted(names), 2)]
+        return list(combinations(sorted(names), 2))
 
     def revision(self, name: str) -> str | None:
         checkpoint = self._services.registry.checkpoint(name)
         digest = hashlib.sha256()
+        entry = self._services.registry.entry(name)
+        if entry is not None and entry.remote is not None:
+            digest.update(entry.remote.model_dump_json().encode())
+            return digest.hexdigest()[:16]
         for folder in filter(None, (checkpoint.base, checkpoint.adapter)):
             for path in sorted(Path(folder).glob("*.safetensors")):
                 digest.update(self._digest(path).encode())
@@ -103,6 +107,8 @@ class LoadedSpeakers:
 
     def measure(self, reply: Reply) -> Mapping[str, float | str]:
         figures, delivery = self._services.senses.gauge(reply)
+        if not reply.tokens:  # of a remote checkpoint: the recogniser knows only the small world's words
+            figures, delivery = replace(figures, word_error_rate=None), None
         found = {name: value for name, value in asdict(figures).items() if value is not None and math.isfinite(value)}
         return found | ({"delivery": delivery} if delivery else {})
 

@@ -38,7 +38,7 @@ ASK_CONSENT = "Say first what may be done with your votes and recordings."
 TRY_AGAIN = "One side failed, so this battle does not count; nobody loses by it. Ask again."
 STOPPED = "Stopped: this battle does not count."
 TOO_MANY = "That is a lot of battles in one hour. Come back a little later."
-NO_PAIR = "There are no two checkpoints that can meet yet. Add a second one of the same base."
+NO_PAIR = "There are no two checkpoints that can meet yet. Add a second one."
 CHANGED = "One of the two sides has changed since this battle began. Start a new one."
 
 

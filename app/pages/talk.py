@@ -17,7 +17,7 @@ SHOWPIECE = "closedtalk-wavalign"
 def build(services: Services) -> None:
     """Draws the page into the Blocks that is open."""
     limits = services.settings.limits
-    names = services.names()
+    names = services.all_names()
     examples = load_examples(services.settings.assets)
     first = names[0] if names else None
     defaults = services.default_sampling(first)
@@ -26,9 +26,16 @@ def build(services: Services) -> None:
 
     state = gr.State(start, delete_callback=lambda session: services.recordings.drop(session.conversation.files()))
     with gr.Row(elem_id="pickers"):
-        left = gr.Dropdown(list(names), value=first, label="A", elem_classes="side-a", min_width=120, filterable=False)
+        left = gr.Dropdown(
+            services.labels(), value=first, label="A", elem_classes="side-a", min_width=120, filterable=False
+        )
         right = gr.Dropdown(
-            [*names, NO_SECOND], value=second, label="B", elem_classes="side-b", min_width=120, filterable=False
+            [*services.labels(), NO_SECOND],
+            value=second,
+            label="B",
+            elem_classes="side-b",
+            min_width=120,
+            filterable=False,
         )
     stage = make_stage(start)
     strip = examples_strip(examples)
@@ -127,7 +134,7 @@ def build(services: Services) -> None:
 
     def offered() -> tuple[gr.Dropdown, gr.Dropdown]:
         """Checkpoints that came while the app runs are there when a page is opened."""
-        now = services.names()
-        return gr.Dropdown(choices=list(now)), gr.Dropdown(choices=[*now, NO_SECOND])
+        now = services.labels()
+        return gr.Dropdown(choices=now), gr.Dropdown(choices=[*now, NO_SECOND])
 
     gr.context.Context.root_block.load(offered, None, [left, right], **quick)

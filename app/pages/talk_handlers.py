@@ -155,7 +155,7 @@ class Handlers:
     def send_text(
         self, request: gr.Request, session: Session, left: str, right: str, text: str, *settings: Any
     ) -> Iterator[Updates]:
-        yield from self._ask(session, left, right, lambda: self._typed(text), settings, request)
+        yield from self._ask(session, left, right, lambda: self._typed(text, left, right), settings, request)
 
     def recorded(
         self,
@@ -180,7 +180,7 @@ class Handlers:
             if not isinstance(index, int) or not 0 <= index < len(self.examples):
                 raise IntakeError(NOTHING_GIVEN)
             chosen = self.examples[index]
-            return self._spoken(str(chosen.audio)) if chosen.audio else self._typed(chosen.text)
+            return self._spoken(str(chosen.audio)) if chosen.audio else self._typed(chosen.text, left, right)
 
         yield from self._ask(session, left, right, asked, settings, request)
 
@@ -244,8 +244,11 @@ class Handlers:
         turn = speech_turn(path, self.services.settings.limits)
         return Asked(turn, audio=self.services.recordings.put(turn.speech))
 
-    def _typed(self, text: str) -> Asked:
+    def _typed(self, text: str, *sides: str) -> Asked:
         turn = typed_turn(text, self.services.settings.limits)
+        chosen = _chosen(*sides)
+        if chosen and self.services.knows_more(chosen).issuperset(chosen):
+            return Asked(turn, typed=turn.text)
         words = self.services.senses.wording(turn.text)
         if not words:
             raise IntakeError(NO_WORDS)
@@ -303,7 +306,14 @@ class Handlers:
             widgets.download: gr.DownloadButton(interactive=False),
             widgets.seed: wish.sampling.seed,
         }
-        answering = self.services.answering(chosen)
+        loading = self.services.loading(chosen)
+        while True:
+            try:
+                told = next(loading)
+            except StopIteration as end:
+                answering = end.value
+                break
+            yield {widgets.stage: self._stage(session, pending, status=told, autoplay=wish.autoplay)}
         run = answering.run(session.conversation, asked, wish.sampling, stop, even_if_outside=again)
         outgoing, pace = view.Outgoing(), Pace()
         try:
@@ -357,7 +367,7 @@ class Handlers:
     def _loading(self, names: tuple[str, ...]) -> str | None:
         if self.services.is_loaded(names):
             return None
-        return f"Loading {' and '.join(dict.fromkeys(names))}: a few seconds the first time."
+        return f"Loading {' and '.join(dict.fromkeys(names))} …"
 
     def _stage(self, session: Session, *live: Any, **how: Any) -> view.Json:
         if session.conversation is None:

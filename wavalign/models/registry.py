@@ -131,16 +131,12 @@ class Registry:
                 )
         if first.layout == REMOTE:
             return self._remote(first.name)
-        with self._lock:
-            changed = self.bases.find(first.base_name)
-            if changed is not None and any(
-                changed.adapters.get(c.name, s) != s for c in checkpoints if (s := _stamp(c))
-            ):
-                self.bases.drop(first.base_name)  # an adapter of this name was loaded that is not this one
-            loaded = self.bases.find(first.base_name) or self._load_base(first)
-            loader = _layout(first.base_name, loaded.base_folder).opened()
-            adapters = {c.name: self._attach(loader, loaded, c) for c in checkpoints}
-        return loader.open_model(loaded.base, adapters)
+        ready = self._ready(checkpoints)  # without the lock: others may be loading for minutes
+        if ready is None:
+            with self._lock:
+                ready = self._loaded(checkpoints)
+        loaded, adapters = ready
+        return _layout(first.base_name, loaded.base_folder).opened().open_model(loaded.base, adapters)
 
     def is_loaded(self, name: str) -> bool:
         """Whether asking it needs no loading."""
@@ -149,6 +145,17 @@ class Registry:
             return True
         loaded = next((each for each in self.bases.all() if each.name == checkpoint.base_name), None)
         return loaded is not None and (checkpoint.adapter is None or name in loaded.adapters)
+
+    def is_ready(self, name: str) -> bool:
+        """Whether it can be asked without a download and without a key that is missing."""
+        checkpoint = self.checkpoint(name)
+        if checkpoint.layout != REMOTE:
+            return isinstance(checkpoint.base, Path) and not isinstance(checkpoint.adapter, str)
+        try:
+            self._remote(name)
+        except CheckpointError:
+            return False
+        return True
 
     @contextmanager
     def using(self, names: Sequence[str]) -> Iterator[None]:
@@ -163,7 +170,7 @@ class Registry:
             CheckpointError: when it answers right now.
         """
         found = next((each for each in self.bases.all() if each.name == base_name), None)
-        if found is not None and found.users:
+        if found is not None and self.bases.users(base_name):
             raise CheckpointError(f'"{base_name}" is answering right now. Try again in a moment.')
         self.bases.drop(base_name)
 
@@ -208,6 +215,33 @@ class Registry:
             self.bases.clear()
             self._remotes.clear()
 
+    def _ready(self, checkpoints: Sequence[Checkpoint]) -> tuple[Any, dict[str, str | None]] | None:
+        """The base and the names of the adapters on it, when all of it is in memory; None otherwise."""
+        loaded = self.bases.find(checkpoints[0].base_name)
+        if loaded is None:
+            return None
+        adapters: dict[str, str | None] = {}
+        for each in checkpoints:
+            stamp, adapter = loaded.adapters.get(each.name, (None, None))
+            if each.adapter is not None and (adapter is None or stamp != _stamp(each)):
+                return None
+            adapters[each.name] = None if each.adapter is None else adapter
+        return loaded, adapters
+
+    def _loaded(self, checkpoints: Sequence[Checkpoint]) -> tuple[Any, dict[str, str | None]]:
+        """As ``_ready``, after loading what is not here. An adapter that is not the one of that name any more, and
+        with it its base, is put away first."""
+        first = checkpoints[0]
+        found = self.bases.find(first.base_name)
+        stale = found is not None and any(
+            each.name in found.adapters and found.adapters[each.name][0] != _stamp(each) for each in checkpoints
+        )
+        if stale:
+            self.bases.drop(first.base_name)
+        loaded = self.bases.find(first.base_name) or self._load_base(first)
+        loader = _layout(first.base_name, loaded.base_folder).opened()
+        return loaded, {each.name: self._attach(loader, loaded, each) for each in checkpoints}
+
     def _load_base(self, first: Checkpoint) -> Any:
         """The base of ``first``, downloaded if need be, into memory, where room was made for it."""
         from wavalign.models import registry_opening
@@ -234,9 +268,8 @@ class Registry:
         with self.board.loading(checkpoint.name) as tell:
             folder = self._adapter_folder(checkpoint, tell)
             adapter = registry_opening.attached(loader, loaded, checkpoint.name, folder)
-        if checkpoint.name not in loaded.adapters:
-            loaded.adapters[checkpoint.name] = _stamp(checkpoint) or ("", 0, 0)
-            self.bases.measured(loaded.name)
+        loaded.adapters[checkpoint.name] = (_stamp(self.checkpoint(checkpoint.name)) or ("", 0, 0), adapter)
+        self.bases.measured(loaded.name)
         return adapter
 
     def _adapter_folder(self, checkpoint: Checkpoint, tell: Tell) -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +18,14 @@ from wavalign.models import memory
 from wavalign.models.memory_estimate import Estimate, in_words
 from wavalign.models.protocol import CheckpointError
 
+Stamp = tuple[str, int, int]
+"""Path, time of change and size of an adapter's file: tells it from another of the same name."""
+
 
 @dataclass
 class Loaded:
-    """One base in memory. ``size`` in bytes, of all tensors with its codec and adapters; ``adapters`` are the names of
-    the checkpoints attached to it, with a stamp of their files; ``users`` are answering right now."""
+    """One base in memory. ``size`` in bytes, of all tensors with its codec and adapters; ``adapters``: of the
+    checkpoints attached to it, a stamp of their files and their name on the base."""
 
     name: str
     layout: str
@@ -30,8 +34,7 @@ class Loaded:
     base_folder: Path
     size: int
     used_at: float
-    adapters: dict[str, tuple[str, int, int]] = field(default_factory=dict)
-    users: int = 0
+    adapters: dict[str, tuple[Stamp, str]] = field(default_factory=dict)
 
 
 class LoadedBases:
@@ -43,6 +46,7 @@ class LoadedBases:
     def __init__(self, budget: int | None = None) -> None:
         self.budget = budget
         self._bases: dict[str, Loaded] = {}
+        self._users: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def all(self) -> tuple[Loaded, ...]:
@@ -85,21 +89,25 @@ class LoadedBases:
             self._bases.clear()
 
     @contextmanager
-    def using(self, names: Iterator[str] | list[str]) -> Iterator[None]:
-        """While open, these bases are not put away to make room."""
+    def using(self, names: Iterable[str]) -> Iterator[None]:
+        """While open, bases of these names are not put away to make room, whether they are here already or not."""
+        held = set(names)
         with self._lock:
-            held = [self._bases[name] for name in dict.fromkeys(names) if name in self._bases]
-            for each in held:
-                each.users += 1
+            self._users.update(held)
         try:
             yield
         finally:
             with self._lock:
-                for each in held:
-                    each.users -= 1
-                    each.used_at = time.monotonic()
+                self._users.subtract(held)
+                for name in held & self._bases.keys():
+                    self._bases[name].used_at = time.monotonic()
 
-    def make_room(self, wanted: str, estimate: Estimate, device: str, keep: frozenset[str] = frozenset()) -> list[str]:
+    def users(self, name: str) -> int:
+        """How many answers are being made with a base right now."""
+        with self._lock:
+            return self._users[name]
+
+    def make_room(self, wanted: str, estimate: Estimate, device: str) -> list[str]:
         """Puts idle bases away, least recently used first, until ``estimate`` fits; returns their names.
 
         Raises:
@@ -107,7 +115,7 @@ class LoadedBases:
         """
         gone = []
         while self._lacking(estimate.total, device) > 0:
-            name = self._least_recent(device, keep)
+            name = self._least_recent(device)
             if name is None:
                 break
             self.drop(name)
@@ -116,19 +124,15 @@ class LoadedBases:
             raise CheckpointError(self._too_large(wanted, estimate, device))
         return gone
 
-    def drop_idle(self, keep: frozenset[str] = frozenset()) -> list[str]:
+    def drop_idle(self) -> list[str]:
         """Puts away all that nobody answers with right now."""
         with self._lock:
-            idle = [name for name, each in self._bases.items() if not each.users and name not in keep]
+            idle = [name for name in self._bases if not self._users[name]]
         return [name for name in idle if self.drop(name)]
 
-    def _least_recent(self, device: str, keep: frozenset[str]) -> str | None:
+    def _least_recent(self, device: str) -> str | None:
         with self._lock:
-            idle = [
-                each
-                for name, each in self._bases.items()
-                if each.device == device and not each.users and name not in keep
-            ]
+            idle = [each for name, each in self._bases.items() if each.device == device and not self._users[name]]
         return min(idle, key=lambda each: each.used_at).name if idle else None
 
     def _lacking(self, size: int, device: str) -> int:
@@ -170,11 +174,12 @@ def budget_of(environment: Mapping[str, str] = os.environ) -> int | None:
 
 
 def footprint(base: Any) -> int:
-    """Bytes of all tensors of a base: its modules, its codec and whatever else of it is a torch module."""
+    """Bytes of all tensors of a base: its modules, its codec and whatever else of it holds torch modules."""
+    parts = [each for each in vars(base).values() if each is not None]
+    parts += [inner for part in parts if hasattr(part, "__dict__") for inner in vars(part).values()]
     sizes: dict[int, int] = {}
-    for part in vars(base).values():
-        module = part if isinstance(part, nn.Module) else None
-        if module is None:
+    for module in parts:
+        if not isinstance(module, nn.Module):
             continue
         for tensor in (*module.parameters(), *module.buffers()):
             storage = tensor.untyped_storage()
