@@ -6,6 +6,7 @@ A line names the module that opens checkpoints of that layout (see ``Loader``); 
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,10 @@ class Layout:
         return importlib.import_module(self.loader)
 
 
-LAYOUTS: tuple[Layout, ...] = (Layout("interleaved", "wavalign.models.loading", marker=LAYOUT_FILE, runs_code=True),)
+LAYOUTS: tuple[Layout, ...] = (
+    Layout("interleaved", "wavalign.models.loading", marker=LAYOUT_FILE, runs_code=True),
+    Layout("thinker-talker", "wavalign.models.thinker_talker_loading", model_types=("qwen2_5_omni", "qwen3_omni_moe")),
+)
 """Several lines may carry one name: families of a layout that are opened by different modules."""
 
 REMOTE = "remote"
@@ -113,6 +117,20 @@ def layout_of(files: Collection[str], config: Mapping[str, Any] | None, name: st
         f'"{name}" is not a checkpoint of a layout that is known here ({found}). Known are: {", ".join(known)}. A '
         f"causal LM over text and speech tokens needs an {LAYOUT_FILE} beside its weights."
     )
+
+
+def layout_at(name: str, folder: Path) -> Layout:
+    """The layout of a base's folder.
+
+    Raises:
+        CheckpointError: when no line fits.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        config = None
+    files = {path.name for path in folder.iterdir()} if folder.is_dir() else ()
+    return layout_of(files, config if isinstance(config, dict) else None, name)
 
 
 def brings_code(layout: Layout, config: Mapping[str, Any] | None) -> bool:

@@ -4,7 +4,8 @@ A message's content is text with an ``<|audio|>`` mark where the next of ``audio
 ({"type": "text", "text": ...}, {"type": "audio"[, "audio": ...]}). Audio is a path (relative ones start at the row's
 file), or bytes, or the struct {"bytes", "path"} that Hugging Face data sets keep. System messages are left out: a
 model's own layout says how its prompts begin. A final assistant message is the target where sft_target_* are missing.
-Columns that the schema does not know become the example's facts.
+``sft_target_codes`` and ``rejected_codes`` are speech in the model's own codes, for models whose encoder nobody has;
+they stand for the audio. Columns that the schema does not know become the example's facts.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,9 @@ from wavalign.training.examples import DataError, Entry, Example
 MARK = "<|audio|>"
 AudioValue = str | bytes | Mapping[str, Any]
 _AUDIO_FIELDS = ("sft_target_audio", "rejected_audio")
+_CODE_FIELDS = ("sft_target_codes", "rejected_codes")
 _TEXT_FIELDS = ("sft_target_text", "rejected_text", "task_type", "question_text")
-_KNOWN = frozenset(("id", "messages", "audios", *_AUDIO_FIELDS, *_TEXT_FIELDS))
+_KNOWN = frozenset(("id", "messages", "audios", *_AUDIO_FIELDS, *_CODE_FIELDS, *_TEXT_FIELDS))
 
 
 class RowError(ValueError):
@@ -38,6 +41,7 @@ class _Said:
     role: str
     text: str | None
     audio: AudioValue | None
+    codes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,9 @@ class _Row:
             id=self.id,
             prompt=Dialogue(tuple(Turn(s.role, text=s.text, speech=self._speech(s.audio)) for s in self.said)),
             target_text=self.target.text,
-            target_speech=self._speech(self.target.audio),
+            target_speech=self.target.codes or self._speech(self.target.audio),
             rejected_text=self.rejected.text,
-            rejected_speech=self._speech(self.rejected.audio),
+            rejected_speech=self.rejected.codes or self._speech(self.rejected.audio),
             task=self.task,
             question_text=self.question,
             facts=self.facts,
@@ -89,7 +93,8 @@ def entry_of(fields: Any, place: str, folder: Path | None, check_audio: bool) ->
     target = _reply(fields, "sft_target")
     while said and said[-1].role == "assistant":
         last = said.pop()
-        target = last if target.text is None and target.audio is None else target
+        given = (target.text, target.audio, target.codes) != (None, None, None)
+        target = target if given else last
     if not said:
         raise RowError("messages hold no user turn to answer.")
     rejected = _reply(fields, "rejected")
@@ -111,7 +116,20 @@ def entry_of(fields: Any, place: str, folder: Path | None, check_audio: bool) ->
 
 
 def _reply(fields: Mapping[str, Any], name: str) -> _Said:
-    return _Said("assistant", _text(fields, f"{name}_text"), _audio(fields.get(f"{name}_audio"), f"{name}_audio"))
+    spoken = _audio(fields.get(f"{name}_audio"), f"{name}_audio")
+    return _Said("assistant", _text(fields, f"{name}_text"), spoken, _codes(fields.get(f"{name}_codes"), name))
+
+
+def _codes(value: Any, name: str) -> tuple[int, ...] | None:
+    codes = _decoded(value) or None
+    if codes is None:
+        return None
+    whole = not isinstance(codes, (str, Mapping)) and all(
+        isinstance(code, Integral) and not isinstance(code, bool) and code >= 0 for code in codes
+    )
+    if not whole:
+        raise RowError(f"{name}_codes must be a list of whole numbers from 0 on.")
+    return tuple(int(code) for code in codes)
 
 
 def _messages(row: Mapping[str, Any]) -> list[_Said]:
@@ -167,7 +185,7 @@ def _decoded(value: Any) -> Any:
         try:
             return json.loads(value)
         except ValueError as error:
-            raise RowError("messages and audios must be lists, or lists as JSON text.") from error
+            raise RowError("messages, audios and codes must be lists, or lists as JSON text.") from error
     return value
 
 

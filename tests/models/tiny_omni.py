@@ -1,0 +1,200 @@
+"""Qwen2.5-Omni and Qwen3-Omni with random weights and a few hundred thousand parameters, in the folders of real ones.
+
+Saved by ``save_pretrained``, with the files beside the weights that it does not write.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import wavalign.torchaudio_guard  # noqa: F401
+
+# isort: split
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoConfig, PreTrainedTokenizerFast, WhisperFeatureExtractor
+
+TEXTS = ("user\n", "assistant\n", "system\n", "zero one two three four five six seven eight nine ten", "what is plus")
+MARKS = {
+    "qwen2_5_omni": ("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>", "<|IMAGE|>", "<|VIDEO|>"),
+    "qwen3_omni_moe": ("<|audio_start|>", "<|audio_pad|>", "<|audio_end|>", "<|image_pad|>", "<|video_pad|>"),
+}
+SPOKEN = ("<tts_pad>", "<tts_text_bos>", "<tts_text_eod>")
+CODES = 96
+BOOKS = 4
+
+
+def make_tokenizer(kind: str) -> PreTrainedTokenizerFast:
+    """Bytes and a few merges, so that every text can be read, and the family's marks behind them."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=330, initial_alphabet=alphabet, min_frequency=2, show_progress=False)
+    tokenizer.train_from_iterator([text for text in TEXTS for _ in range(9)], trainer)
+    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    marks = ["<|im_start|>", *MARKS[kind], *SPOKEN]
+    made.add_special_tokens({"additional_special_tokens": marks})
+    return made
+
+
+def _settings(kind: str, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    ids = tokenizer.convert_tokens_to_ids
+    begin, audio, end, image, video = map(ids, MARKS[kind])
+    pad, text_begin, text_end = map(ids, SPOKEN)
+    vocabulary = -(-len(tokenizer) // 8) * 8
+    user, assistant = (tokenizer(role)["input_ids"][0] for role in ("user", "assistant"))
+    text = {
+        "vocab_size": vocabulary,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 1024,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]},
+        "tie_word_embeddings": False,
+    }
+    hears = {"num_mel_bins": 128, "d_model": 32, "encoder_layers": 1, "encoder_attention_heads": 2}
+    hears |= {"encoder_ffn_dim": 48, "output_dim": 64}
+    if kind == "qwen2_5_omni":
+        return {
+            "thinker_config": {
+                "text_config": text,
+                "audio_config": hears | {"n_window": 100},
+                "vision_config": {
+                    "depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 64,
+                    "fullatt_block_indexes": [0],
+                },
+                "audio_token_index": audio, "image_token_index": image, "video_token_index": video,
+                "audio_start_token_id": begin, "audio_end_token_id": end, "user_token_id": user,
+                "vision_start_token_id": image,
+            },
+            "talker_config": {
+                "vocab_size": CODES + 8,
+                "tts_codec_pad_token_id": CODES, "tts_codec_start_token_id": CODES + 1,
+                "tts_codec_end_token_id": CODES + 2, "tts_codec_mask_token_id": CODES + 4,
+                "tts_text_start_token_id": text_begin, "tts_text_end_token_id": text_end, "tts_text_pad_token_id": pad,
+                "audio_token_index": audio, "image_token_index": image, "video_token_index": video,
+                "audio_start_token_id": begin, "audio_end_token_id": end,
+                "embedding_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+                "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 1024,
+                "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
+            },
+            "token2wav_config": {
+                "dit_config": {
+                    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 16, "emb_dim": 16,
+                    "num_embeds": CODES + 1, "mel_dim": 80, "enc_emb_dim": 32, "enc_dim": 16,
+                    "enc_channels": [16, 16, 16, 16, 48], "enc_attention_channels": 8, "enc_se_channels": 8,
+                    "look_ahead_layers": [1], "look_backward_layers": [0],
+                },
+                "bigvgan_config": {"mel_dim": 80, "upsample_initial_channel": 64},
+            },
+        }  # fmt: skip
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    return {
+        "thinker_config": {
+            "text_config": text | experts | {"head_dim": 16},
+            "audio_config": hears | {"n_window": 50, "n_window_infer": 400, "downsample_hidden_size": 16},
+            "vision_config": {
+                "depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 64,
+                "deepstack_visual_indexes": [],
+            },
+            "audio_token_id": audio, "image_token_id": image, "video_token_id": video,
+            "audio_start_token_id": begin, "user_token_id": user, "vision_start_token_id": image,
+        },
+        "talker_config": {
+            "text_config": {
+                "vocab_size": CODES + 1024, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+                "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 1024,
+                "shared_expert_intermediate_size": 32, **experts,
+                "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
+            },
+            "code_predictor_config": {
+                "vocab_size": CODES, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
+                "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "num_code_groups": BOOKS,
+                "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+            },
+            "num_code_groups": BOOKS, "thinker_hidden_size": 64, "accept_hidden_layer": 1, "spatial_merge_size": 2,
+            "codec_pad_id": CODES + 100, "codec_bos_id": CODES + 101, "codec_eos_token_id": CODES + 102,
+            "codec_nothink_id": CODES + 103, "codec_think_bos_id": CODES + 104, "codec_think_eos_id": CODES + 105,
+            "speaker_id": {"ethan": CODES + 110, "chelsie": CODES + 111},
+            "audio_token_id": audio, "image_token_id": image, "video_token_id": video, "audio_start_token_id": begin,
+        },
+        "code2wav_config": {
+            "codebook_size": CODES, "hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 2,
+            "intermediate_size": 48, "num_hidden_layers": 1, "num_quantizers": BOOKS, "decoder_dim": 64,
+            "sliding_window": 8,
+        },
+        "im_start_token_id": ids("<|im_start|>"), "im_end_token_id": ids("<|im_end|>"),
+        "tts_pad_token_id": pad, "tts_bos_token_id": text_begin, "tts_eos_token_id": text_end,
+        "system_token_id": tokenizer("system")["input_ids"][0], "user_token_id": user,
+        "assistant_token_id": assistant,
+    }  # fmt: skip
+
+
+def make_omni(kind: str, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Any:
+    """The family's model of transformers, in eval mode; ``kind`` is its model_type."""
+    import transformers
+
+    from wavalign.models.thinker_talker_families import FAMILIES
+
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(kind, **_settings(kind, tokenizer))
+    model = getattr(transformers, FAMILIES[kind].model_class)(config).eval()
+    with torch.no_grad():  # the usual 0.02 would make every logit alike; errors would not show
+        for part in (model.thinker, model.talker):
+            for name, parameter in part.named_parameters():
+                if parameter.dim() > 1:
+                    parameter.normal_(0, 0.5 if "embed" in name else 0.2)
+        # Ids that are neither codes nor an end are never the likeliest.
+        ends = (CODES, CODES + 2, CODES + 102)
+        unused = [i for i in range(CODES, model.talker.codec_head.out_features) if i not in ends]
+        model.talker.codec_head.weight[unused] = 0
+        # How long a random reply is, is luck; these keep words and speech to a few dozen tokens.
+        model.thinker.lm_head.weight[tokenizer.convert_tokens_to_ids("<|im_end|>")].mul_(1.5)
+    return model
+
+
+def make_tiny_omni(folder: Path, kind: str = "qwen2_5_omni", seed: int = 0, **description: object) -> Path:
+    """A base in ``folder``; returns it. ``description`` goes into ``thinker_talker.json``."""
+    folder = Path(folder)
+    tokenizer = make_tokenizer(kind)
+    model = make_omni(kind, tokenizer, seed)
+    model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    WhisperFeatureExtractor(feature_size=128).save_pretrained(str(folder))
+    if kind == "qwen2_5_omni":
+        voice = {
+            "bos_token": tokenizer.convert_tokens_to_ids(SPOKEN[1]),
+            "cond": torch.randn(1, 32),
+            "ref_mel": torch.randn(1, 30, 80),
+        }
+        torch.save({"Chelsie": voice, "Ethan": voice}, folder / "spk_dict.pt")
+    sampling = {"temperature": 0.8, "speech_temperature": 0.8, "top_k": 0, "top_p": 1.0, "repetition_window": 0}
+    sampling |= {"repetition_penalty": 1.0, "max_tokens": 120, "max_seconds": 1.0}
+    told = {"sampling": sampling, **description}
+    (folder / "thinker_talker.json").write_text(json.dumps(told), encoding="utf-8")
+    return folder
+
+
+def make_tiny_omni_adapter(folder: Path, base: Path, *, seed: int = 1, rank: int = 4) -> Path:
+    """A PEFT LoRA folder for ``base`` whose B matrices are not zero, made as a run makes one."""
+    from peft import LoraConfig, get_peft_model
+
+    from wavalign.models.thinker_talker_loading import load_base
+
+    loaded = load_base(base.name, base)
+    torch.manual_seed(seed)
+    settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=loaded.policy({}).lora_targets())
+    model = get_peft_model(loaded.model, settings)
+    loaded.attached(model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.2)
+    model.peft_config["default"].base_model_name_or_path = base.name
+    model.save_pretrained(str(folder))
+    return Path(folder)
