@@ -26,6 +26,7 @@ from scipy.stats import rankdata
 
 from evaluation.figures import Figure, Section, figure, table
 from evaluation.intervals import DRAWS, Estimate, bootstrap_mean
+from evaluation.judge_agreement_table import side_by_side
 
 LOWEST, HIGHEST = 1.0, 5.0
 _ABOUT = ("prompt", "sample", "dimension", "id", "text", "note")
@@ -225,10 +226,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args(arguments)
     try:
-        found = sections(read_ratings(options.scores, options.human, options.judges), options.seed)
+        ratings = read_ratings(options.scores, options.human, options.judges)
     except ScoresError as error:
         print(error, file=sys.stderr)
         return 1
+    found = sections(ratings, options.seed)
+    print(side_by_side(found, [each.dimension for each in ratings], list(ratings[0].judges)), end="\n\n")
     print(table(found))
     if options.json:
         figures = [f.as_dict() for section in found for f in section.figures]

@@ -155,6 +155,9 @@ def test_the_command_prints_a_table_and_writes_the_figures(tmp_path, capsys):
     out = tmp_path / "figures.json"
     assert main([str(tmp_path / "scores.csv"), "--human", "anna", "ben", "--judges", "ears", "--json", str(out)]) == 0
     printed = capsys.readouterr().out
+    head, judge = printed.splitlines()[:2]
+    assert head.split()[:5] == ["judge", "Pearson", "sem", "Pearson", "ac"]
+    assert judge.startswith("ears ")
     assert "semantic: 3 replies to 2 prompts" in printed
     assert "ears: Spearman within prompts" in printed
     ids = [f["id"] for f in json.loads(out.read_text())["figures"]]
