@@ -81,7 +81,7 @@ class Assessment:
         """
         self.journal.event("prepared", prompts=sum(len(items) for items in self.items.values()))
         if self._answer(retry) and self._score(retry):
-            found = summaries(self.tasks, self.items, self.records, self.plan)
+            found = summaries(self.tasks, self.records, self.plan)
             _whole(self.place.work / SUMMARIES, found)
             return "completed"
         return "stopped"

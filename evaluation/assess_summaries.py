@@ -10,33 +10,34 @@ import numpy as np
 from evaluation.assess_plan import Plan
 from evaluation.assess_records import Records
 from evaluation.tasks.protocol import Item, Scored, Task
+from wavalign.dialogue import Dialogue
 
 SUMMARIES = "summaries.json"
 DRAWS = 300
 Rows = Mapping[str, Sequence[tuple[Item, Scored]]]
 
 
-def summaries(
-    tasks: Mapping[str, Task], items: Mapping[str, Sequence[Item]], records: Records, plan: Plan
-) -> dict[str, Any]:
+def summaries(tasks: Mapping[str, Task], records: Records, plan: Plan) -> dict[str, Any]:
     """task -> aggregate -> {"checkpoints": {name: estimate}, "differences": {name: estimate}}; estimates are
     {"value", "low", "high"}, differences from the baseline."""
     found = {}
     for name, task in tasks.items():
-        by_checkpoint = {each: _rows(name, each, items[name], records) for each in plan.checkpoints}
+        by_checkpoint = {each: _rows(name, each, records) for each in plan.checkpoints}
         whole = {each: task.summary(_flat(rows)) for each, rows in by_checkpoint.items()}
         if any(whole.values()):
             found[name] = _estimates(task, by_checkpoint, whole, plan)
     return found
 
 
-def _rows(task: str, checkpoint: str, items: Sequence[Item], records: Records) -> Rows:
-    """Prompt -> its scored replies."""
-    scored: dict[str, list[Scored]] = {}
+def _rows(task: str, checkpoint: str, records: Records) -> Rows:
+    """Prompt -> its scored replies. The prompts' labels come from the records: their recordings are not read again."""
+    rows: dict[str, list[tuple[Item, Scored]]] = {}
     for key, record in records.scores.items():
         if key[:2] == (task, checkpoint):
-            scored.setdefault(key[2], []).append(Scored(record.values, record.failed, record.about))
-    return {item.id: [(item, each) for each in scored[item.id]] for item in items if item.id in scored}
+            reply = records.replies[key]
+            item = Item(reply.item, reply.category, Dialogue(), reply.groups)
+            rows.setdefault(reply.item, []).append((item, Scored(record.values, record.failed, record.about)))
+    return rows
 
 
 def _flat(rows: Rows, ids: Sequence[str] | None = None) -> list[tuple[Item, Scored]]:

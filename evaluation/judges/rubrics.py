@@ -32,7 +32,7 @@ class Rubric:
         ending = (
             f"Think it through in at most three short sentences. Then write the score on a line of its own, as a "
             f"whole number from {self.lowest} to {self.highest} in this form and nothing after it: "
-            f"<score>{self.lowest}</score>"
+            "<score>N</score>"
         )
         return f"{self.instruction}\n\n{_MATERIAL}\n{ending}"
 

@@ -119,7 +119,8 @@ class Task(Protocol):
     def summary(self, rows: Sequence[tuple[Item, Scored]]) -> Mapping[str, float]:
         """The official aggregates where there are any ("overall"); a part that was not run or failed whole is absent.
 
-        Without failures and missing parts this is the published formula; nothing is filled in for either.
+        Without failures and missing parts this is the published formula; nothing is filled in for either. Of the items
+        only the category and the facts in ``breakdowns`` (as text) are looked at.
         """
         ...
 
