@@ -153,7 +153,7 @@ class Acoustics:
             scored, broken = self.quality.score(waveform)
             values |= scored
             odd = [name for name, value in values.items() if value is not None and not math.isfinite(value)]
-            broken |= {name: "the measure is not a finite number" for name in odd}
+            broken |= dict.fromkeys(odd, "the measure is not a finite number")
             values |= dict.fromkeys(odd)
             results.append(Measured(values, weights, failed | broken, transcript.text))
         return results

@@ -1,4 +1,4 @@
-"""Writes a comparison: report.html (one file with its sounds), report.json (for programs), card.md (for model cards)."""
+"""Writes a comparison: report.html (one file, sounds inside), report.json (for programs), card.md (for model cards)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from html import escape
 
 MOST_AXES = 12
-_SIZE, _RADIUS = 420, 130
+_SIZE, _RADIUS, _ASIDE = 420, 150, 60
+"""Of a radar; labels stand aside of it."""
 _RINGS = (0.25, 0.5, 0.75, 1.0)
 
 
@@ -95,11 +96,8 @@ def radar(axes: Sequence[Axis], series: Sequence[str]) -> str:
     said = "; ".join(
         f"{axis.label}: " + ", ".join(f"{n} {axis.said[n]}" for n in series if n in axis.said) for axis in axes
     )
-    return (
-        f'<svg class="ev-radar" viewBox="-70 0 {_SIZE + 140} {_SIZE}" role="img" aria-label="{escape(said)}">'
-        + "".join(body)
-        + "</svg>"
-    )
+    box = f"{-_ASIDE} 30 {_SIZE + 2 * _ASIDE} {_SIZE - 60}"
+    return f'<svg class="ev-radar" viewBox="{box}" role="img" aria-label="{escape(said)}">{"".join(body)}</svg>'
 
 
 def legend(series: Sequence[str]) -> str:

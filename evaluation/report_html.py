@@ -119,7 +119,7 @@ def _forests(task: Json, name: str) -> str:
     rows = [_row(words.label(metric["name"]), metric["differences"][name], "%") for metric in shares]
     if not rows:
         return ""
-    return f"<h3>{escape(name)} against the first, in points</h3>{forest(rows, 'points', 100.0)}"
+    return f"<h3>{escape(name)} against {escape(_base(task))}</h3>{forest(rows, 'points', 100.0)}"
 
 
 def _table(task: Json, names: Sequence[str]) -> str:
@@ -207,9 +207,17 @@ def _breakdowns(task: Json, name: str) -> str:
             by_breakdown += f"<h4>by {escape(by)} · prompts</h4>{forest(rows, unit or 'difference', scale)}"
         if by_breakdown:
             opened = " open" if not charts else ""
-            title = f"{escape(words.label(metric['name']))}: {escape(name)} against the first"
+            title = escape(words.label(metric["name"]))
             charts.append(f"<details{opened}><summary>{title}</summary>{by_breakdown}</details>")
-    return f"<h3>By kind of prompt</h3>{''.join(charts)}" if charts else ""
+    if not charts:
+        return ""
+    rest = f"<details><summary>The other measures</summary>{''.join(charts[1:])}</details>" if charts[1:] else ""
+    return f"<h3>By kind of prompt, {escape(name)} against {escape(_base(task))}</h3>{charts[0]}{rest}"
+
+
+def _base(task: Json) -> str:
+    """What the others are compared with: the first checkpoint."""
+    return next(iter(task["replies"]))
 
 
 def _regressions(task: Json, name: str, sound: Sound) -> str:
@@ -222,12 +230,12 @@ def _regressions(task: Json, name: str, sound: Sound) -> str:
             f"Of {found['prompts']} prompts {found['better']} better, {found['same']} the same, "
             f"{found['worse']} worse{shown}."
         )
-        title = f"{escape(words.label(metric))}: {escape(name)} worse than the first on {found['worse']}"
+        title = f"{escape(words.label(metric))}: worse on {found['worse']} of {found['prompts']} prompts"
         parts.append(
             f"<details{' open' if not parts else ''}><summary>{title}</summary>"
             f'<p class="ev-soft">{counts}</p><ol class="ev-lost">{items}</ol></details>'
         )
-    return f"<h3>Where it got worse</h3>{''.join(parts)}" if parts else ""
+    return f"<h3>Where {escape(name)} got worse</h3>{''.join(parts)}" if parts else ""
 
 
 def _regression(entry: Json, unit: str, metric: str, sound: Sound) -> str:

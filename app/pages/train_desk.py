@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 
 from app.components import config_form, training_plots
+from app.evaluations import is_evaluation
 from app.jobs import causes, listening
 from app.jobs.bundle import bundle
 from app.jobs.job import AT_ONCE, GENTLY, Job, JobError
@@ -122,7 +123,7 @@ class TrainDesk:
 
     def _watch(self, message: Mapping[str, Any]) -> Json:
         """All lines, and of the ``shown`` runs ({id, colour, version}) the curves of those that have grown."""
-        jobs = self.jobs.queue.jobs()[:MOST_RUNS]
+        jobs = [job for job in self.jobs.queue.jobs() if not is_evaluation(job)][:MOST_RUNS]
         places = self.jobs.places()
         lines, curves = [], {}
         wanted = message.get("shown") if isinstance(message.get("shown"), list) else []
