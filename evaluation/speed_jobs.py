@@ -53,6 +53,7 @@ def jobs(options: SpeedOptions) -> Section:
                 note="its own clock, which other load does not move",
             ),
             Figure("refresh_ms", f"a refresh, {runs}, one grows", refresh["growing_ms"], "ms", target=REFRESH_MS),
+            Figure("refresh_work_ms", "of that, this process at work", refresh["growing_work_ms"], "ms"),
             Figure("quiet_ms", "a refresh, nothing new", refresh["quiet_ms"], "ms"),
             Figure("redraw_ms", "all curves of all runs again", refresh["redraw_ms"], "ms", target=REFRESH_MS),
             Figure("first_ms", "the first look, everything read", refresh["first_ms"], "ms"),

@@ -86,6 +86,10 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, str]) -> Plain:
     kinds = [field for field in every if field.path.rpartition(".")[2] == _TAG and field.path in changes]
     for field in kinds:
         if all(_value(result, _find(known, path)) == kind for path, kind in field.when):
+            if field.optional and changes[field.path] == "":
+                outer, name = _block_of(result, field.path.rpartition(".")[0])
+                outer[name] = None
+                continue
             block, _ = _block_of(result, field.path)
             if block.get(_TAG, field.default) != changes[field.path]:
                 block.clear()
@@ -172,8 +176,11 @@ def _fields(
             kinds = {option.model_fields[_TAG].default: option for option in inner}
             tag = f"{path}.{_TAG}"
             about = " ".join(f"{kind}: {_first_sentence(option)}" for kind, option in kinds.items())
-            chosen = getattr(default, _TAG, next(iter(kinds)))
-            yield FormField(tag, title, "choice", about, chosen, tuple(kinds), False, "", when, block)
+            absent = _allows_none(info)  # then no kind at all is a choice, too
+            chosen = getattr(default, _TAG, "" if absent else next(iter(kinds)))
+            choices = ("", *kinds) if absent else tuple(kinds)
+            help_ = " ".join([*(info.description or "").split(), about])
+            yield FormField(tag, title, "choice", help_, chosen, choices, absent, "", when, block)
             for kind, option in kinds.items():
                 for field in _fields(option, own, f"{path}.", title, (*when, (tag, kind)), block):
                     if field.path != tag:

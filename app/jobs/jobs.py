@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.jobs import causes
 from app.jobs.adopt import adopt
 from app.jobs.dispatch import dispatch
 from app.jobs.job import ACTIVE, AT_ONCE, FINAL, GENTLY, Job, JobError
@@ -58,6 +59,8 @@ class Jobs:
     def __init__(self, store: Store, home: Path, assets: Path, told: Callable[[str], None] = print) -> None:
         self.queue = Queue(store, spare=Spare(home))
         self.home, self.assets = home, assets
+        self.trouble: str | None = None
+        """What keeps jobs from being looked after just now, as a sentence for the page."""
         self._told = told
         self._watching: threading.Thread | None = None
         self._wake = threading.Event()
@@ -202,8 +205,12 @@ class Jobs:
         while not self._closed.is_set():
             try:
                 self._once()
+                self.trouble = None
             except Exception as error:  # the outermost boundary of the thread: it must go on
-                self._told("".join(traceback.format_exception(error)))
+                trouble = f"Jobs cannot be looked after just now. {causes.plainly(causes.first_line(error))}"
+                if trouble != self.trouble:
+                    self._told("".join(traceback.format_exception(error)))
+                self.trouble = trouble
             self._wake.wait(_WATCH_SECONDS)
             self._wake.clear()
 

@@ -119,14 +119,19 @@ def promote(
 
 
 def compare(name: str, start: str, assets: Path, home: Path, prompts: int) -> dict[str, Any] | None:
-    """Both on the same held-out ClosedTalk questions with the same seeds; None where that data is not there."""
+    """Both on the same held-out ClosedTalk questions with the same seeds.
+
+    None where that data is not there, or a model does not read its questions' speech tokens.
+    """
     from evaluation.closedtalk_bench import DATA_FOLDER, Bench
     from evaluation.closedtalk_prompts import prompt_of, sampled_replies
     from wavalign.metrics.measures import measure
 
-    if not (assets / DATA_FOLDER / "held_out.parquet").is_file():
-        Registry(assets, home).load([name])  # that it loads is checked all the same
+    model = Registry(assets, home).load([name])  # that it loads is checked in any case
+    family = getattr(getattr(model.tokens, "description", None), "family", None)
+    if not (assets / DATA_FOLDER / "held_out.parquet").is_file() or family != "closedtalk":
         return None
+    del model
     found: dict[str, Any] = {"prompts": prompts, "seed": _SEED}
     for checkpoint in (start, name):
         bench = Bench(assets, checkpoint, prompts, _SEED, quiet=True, home=home)
@@ -151,7 +156,7 @@ def compare(name: str, start: str, assets: Path, home: Path, prompts: int) -> di
 def words_of(name: str, start: str, measured: Mapping[str, Any] | None) -> str:
     """One sentence or two about what changed."""
     if measured is None:
-        return f"{name} is in Talk and in the Arena. It was not measured: there is no held-out data."
+        return f"{name} is in Talk and in the Arena. It was not measured: that needs ClosedTalk's held-out questions."
     before, after = measured[start], measured[name]
     parts = []
     for key, label in (

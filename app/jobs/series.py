@@ -32,7 +32,7 @@ class Series:
     def _clear(self) -> None:
         self._offset = 0
         self._rest = b""
-        self._rows = 0
+        self._rows = self._last = 0
         self._place: dict[int, int] = {}
         self._columns: dict[str, np.ndarray] = {}
 
@@ -64,6 +64,7 @@ class Series:
                 step = int(row["step"])
             except (ValueError, KeyError, TypeError):
                 continue
+            self._last = max(self._last, step)
             place = self._place.get(step)
             if place is None:
                 place = self._place[step] = self._rows
@@ -93,7 +94,7 @@ class Series:
     @property
     def steps(self) -> int:
         """The last step; 0 before the first."""
-        return max(self._place, default=0)
+        return self._last
 
     def get(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps and values, each (n,), where the metric has a value; by step."""

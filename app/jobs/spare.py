@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 _BYTES = 2**20
-_ENOUGH = 64 * 2**20
-"""With so much free beside it, the spare is made (again)."""
+_ENOUGH = 8 * 2**20
+"""With so much free, the spare is made (again)."""
 
 
 class Spare:

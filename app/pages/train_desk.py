@@ -123,14 +123,14 @@ class TrainDesk:
 
     def _watch(self, message: Mapping[str, Any]) -> Json:
         """All lines, and of the ``shown`` runs ({id, colour, version}) the curves of those that have grown."""
-        jobs = [job for job in self.jobs.queue.jobs() if not is_evaluation(job)][:MOST_RUNS]
+        newest = [job for job in self.jobs.queue.jobs() if not is_evaluation(job)][:MOST_RUNS]
         places = self.jobs.places()
         lines, curves = [], {}
         wanted = message.get("shown") if isinstance(message.get("shown"), list) else []
         shown = {each["id"]: each for each in wanted[:MOST_SHOWN] if isinstance(each, dict) and "id" in each}
         memory = min(0.99, max(0.0, float(message.get("memory") or 0.0)))
         points = max(120, training_plots.POINTS // max(1, len(shown) // 2))
-        for job in jobs:
+        for job in newest:
             run = self.book.run(job.folder)
             line = summary(job, run, places.get(job.id))
             if promotion := (self._promotions.of(job.id) if self._promotions else None):
@@ -142,7 +142,7 @@ class TrainDesk:
                     "version": run.series.version,
                     "traces": training_plots.traces(run.series, job.name, colour, memory, points),
                 }
-        return {"runs": lines, "curves": curves}
+        return {"runs": lines, "curves": curves, "trouble": self.jobs.trouble}
 
     def _stop(self, message: Mapping[str, Any]) -> Json:
         return {"said": self.jobs.stop(self._job(message).id, AT_ONCE if message.get("at_once") else GENTLY)}

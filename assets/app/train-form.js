@@ -29,7 +29,7 @@ function inputOf(field) {
   if (field.path === "rewards.weights") return weightsOf(field);
   const options = field.path === "base" ? form.described.bases : field.choices;
   const node = make(options.length ? "select" : "input");
-  if (options.length) for (const each of options) node.append(new Option(each, each));
+  if (options.length) for (const each of options) node.append(new Option(each || "–", each));
   else {
     node.type = field.kind === "switch" ? "checkbox" : "text";
     if (["int", "float"].includes(field.kind)) node.inputMode = "decimal";

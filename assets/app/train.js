@@ -14,6 +14,8 @@ async function tick() {
     tell(answer.error);
   } else {
     if (notice.textContent.startsWith("The connection was lost")) tell();
+    if (answer.trouble) tell(answer.trouble);
+    else if (notice.textContent.startsWith("Jobs cannot be looked after")) tell();
     const first = !state.runs.length;
     state.runs = answer.runs;
     if (first && state.runs.length) {

@@ -19,7 +19,7 @@ from wavalign.training.config import TrainConfig
 from wavalign.training.journal import read_lines
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-QUICK = {"ask": 5.0, "term": 1.0, "kill": 5.0}
+GRACES = {"ask": 120.0, "term": 30.0, "kill": 10.0}
 
 
 class JobsBench:
@@ -32,13 +32,13 @@ class JobsBench:
         """A job whose trainer is the toy with these arguments."""
         job_folder = self.home / "runs" / f"{name}-{len(list((self.home / 'runs').glob(f'{name}-*'))) + 1:03d}"
         command = [sys.executable, "-m", "tests.app.toy_trainer", str(job_folder), *arguments]
-        settings = {"command": command, "graces": graces or QUICK, **how.pop("settings", {})}
+        settings = {"command": command, "graces": graces or GRACES, **how.pop("settings", {})}
         return self.jobs.start(TrainConfig(name=name), settings=settings, **how)
 
     def get(self, job: Job) -> Job:
         return self.jobs.queue.get(job.id)
 
-    def until(self, condition: Callable[[], Any], seconds: float = 150.0, pause: float = 0.02) -> Any:
+    def until(self, condition: Callable[[], Any], seconds: float = 400.0, pause: float = 0.02) -> Any:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if found := condition():
@@ -50,7 +50,7 @@ class JobsBench:
         """Waits until the job has taken this step."""
         self.until(lambda: len(read_lines(job.folder / "metrics.jsonl")) >= step)
 
-    def ended(self, job: Job, seconds: float = 150.0) -> Job:
+    def ended(self, job: Job, seconds: float = 400.0) -> Job:
         """Waits for the end, looking as the app's watching thread does."""
 
         def over() -> bool:

@@ -88,6 +88,18 @@ def test_what_is_wrong_is_told_beside_its_field(changes: dict, path: str, says: 
         assert path in problems or "" in problems
 
 
+def test_a_rule_that_is_optional_is_there_when_its_kind_is_chosen() -> None:
+    base = plain("alpo-anchored")
+    assert form.text_of(base)["method.mix_speech.kind"] == ""
+    config, problems = form.checked(
+        form.merged(base, {"method.mix_speech.kind": "fixed", "method.mix_speech.rl": "0.25"})
+    )
+    assert problems == {}
+    assert config.method.mix_speech.rl == 0.25
+    without = form.merged(form._dump(config), {"method.mix_speech.kind": ""})
+    assert form.checked(without)[0].method.mix_speech is None
+
+
 def test_a_judge_is_a_block_that_appears_with_its_first_value() -> None:
     base = plain("wavalign")
     assert form.merged(base, {"rewards.judge.url": ""}).get("rewards", {}).get("judge") is None

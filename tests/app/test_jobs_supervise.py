@@ -19,12 +19,14 @@ from tests.app.jobs_bench import straight
 from wavalign.training.journal import read_lines
 
 QUICK = Graces(ask=0.3, term=0.3, kill=5.0)
+"""For trainers that are deaf; one that listens may take long to answer on a busy machine."""
+PATIENT = Graces(ask=120.0, term=120.0, kill=10.0)
 
 
 def attempt(folder: Path, *arguments: str, number: int = 1, **how: object) -> Attempt:
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "tests.app.toy_trainer", str(folder), *arguments]
-    return Attempt(folder, number, f"test-{os.getpid()}-{folder.name}", command, **{"graces": QUICK, **how})
+    return Attempt(folder, number, f"test-{os.getpid()}-{folder.name}", command, **{"graces": PATIENT, **how})
 
 
 def steps_of(folder: Path) -> list[int]:
@@ -76,7 +78,7 @@ def test_a_checkpoint_that_was_not_finished_does_not_stay_in_the_way(tmp_path: P
 
 
 def test_one_that_does_not_listen_is_killed_with_workers_in_other_sessions(tmp_path: Path) -> None:
-    started = attempt(tmp_path, "--steps", "5000", "--deaf", "--worker")
+    started = attempt(tmp_path, "--steps", "5000", "--deaf", "--worker", graces=QUICK)
     seen: list[int] = []
 
     def wanted() -> Asked | None:
@@ -96,7 +98,7 @@ def test_at_once_does_not_wait_for_the_graces(tmp_path: Path) -> None:
 
 
 def test_what_a_finished_trainer_leaves_behind_is_ended(tmp_path: Path) -> None:
-    started = attempt(tmp_path, "--steps", "3", "--worker")
+    started = attempt(tmp_path, "--steps", "3", "--worker", graces=QUICK)
     assert supervise(started).state == "completed"
     assert processes.tagged(started.tag) == []
 

@@ -27,6 +27,8 @@ from wavalign.training.journal import CONFIG
 
 OUTCOME = "outcome.json"
 IMAGE = "python:3.12"
+WORK = "/wavalign"
+"""Where the rented machine keeps program, run and checkpoints."""
 SETUP_MINUTES = (4.0, 12.0)
 """From the start of the machine to the first step: images, packages, weights."""
 _REPOSITORY = Path(__file__).resolve().parents[3]
@@ -187,8 +189,8 @@ def script(repo: str, job: Job) -> str:
     early += f" --patience {int(job.settings['patience'])}" if job.settings.get("patience") else ""
     return (
         "set -e; pip install -q huggingface_hub; "
-        f"hf download {shlex.quote(repo)} --repo-type dataset --local-dir /work --include {patterns}; "
-        "cd /work/code; pip install -q -r requirements.txt; "
+        f"hf download {shlex.quote(repo)} --repo-type dataset --local-dir {WORK} --include {patterns}; "
+        f"cd {WORK}/code; pip install -q -r requirements.txt; "
         f"exec {worker} --minutes {job.minutes:g} --processes {job.processes}{early}"
     )
 

@@ -17,7 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from app.jobs.early_stopping import watchful
 from app.jobs.job import GENTLY
-from app.jobs.launchers.hf_jobs import OUTCOME
+from app.jobs.launchers.hf_jobs import OUTCOME, WORK
 from app.jobs.supervise import Asked, Attempt, supervise, train_command
 
 SEND_SECONDS, ASK_SECONDS = 180.0, 30.0
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--stop-on-alarm", action="store_true")
     parser.add_argument("--patience", type=int, default=0)
-    parser.add_argument("--work", type=Path, default=Path("/work"))
+    parser.add_argument("--work", type=Path, default=Path(WORK))
     options = parser.parse_args(arguments)
     folder = options.work / "runs" / options.run
     command = train_command(folder, options.work / "code" / "assets", options.work / "home", options.processes)
