@@ -94,7 +94,7 @@ class Registry:
 
     def entry(self, name: str) -> Entry | None:
         """What ``checkpoints.yaml`` says of it; None for folders in place."""
-        return None if self._place(name) else self._listed().get(name)
+        return None if self.place(name) else self._listed().get(name)
 
     def default_sampling(self, name: str) -> Sampling:
         """What the checkpoint's layout description recommends.
@@ -184,7 +184,7 @@ class Registry:
         others = [each for each in self.names() if each != name and self._base_name(each) == name]
         if others:
             raise CheckpointError(f'"{others[0]}" stands on "{name}": remove that first.')
-        place = self._place(name)
+        place = self.place(name)
         if place is not None and (len(self.places) < 2 or place.parent != self.places[1]):
             where = "ships with the app" if place.parent == self.places[0] else "is a run's: delete the run on Train"
             raise CheckpointError(f'"{name}" {where}, and cannot be removed here.')
@@ -311,8 +311,8 @@ class Registry:
         except CheckpointError:
             return {}  # ``trouble`` says it
 
-    def _place(self, name: str) -> Path | None:
-        """The folder in place of that name."""
+    def place(self, name: str) -> Path | None:
+        """The folder in place of that name; None for entries, and where there is none."""
         if not name or Path(name).name != name:
             return None
         for place in self.places:
@@ -326,7 +326,7 @@ class Registry:
         """The folder in place, or None for an entry."""
         if not name or Path(name).name != name:
             raise CheckpointError(f'"{name}" is not a checkpoint\'s name. The names are: {self._known()}.')
-        place = self._place(name)
+        place = self.place(name)
         if place is None and name not in self._listed():
             raise CheckpointError(f'There is no checkpoint "{name}". The names are: {self._known()}.')
         return place
@@ -355,12 +355,12 @@ class Registry:
 
     def base_called(self, told: str) -> str | None:
         """The base that an adapter's ``base_model_name_or_path`` means: by its source as it was added, else by name."""
-        listed = {n: e for n, e in self._listed().items() if e.source is not None and self._place(n) is None}
+        listed = {n: e for n, e in self._listed().items() if e.source is not None and self.place(n) is None}
         for name, entry in listed.items():
             if entry.source == told:
                 return name
         name = Path(told).name
-        place = self._place(name) if name else None
+        place = self.place(name) if name else None
         if place is not None and not (place / ADAPTER_FILE).is_file() and _is_base(place):
             return name
         return name if name in listed else None
