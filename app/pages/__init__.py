@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.pages import arena, evaluate, leaderboard, preferences, talk, train
+from app.pages import arena, checkpoints, evaluate, leaderboard, preferences, talk, train
 from app.services import Services
 
 
@@ -25,4 +25,5 @@ PAGES = (
     Page("Preferences", "preferences", preferences.build),
     Page("Train", "train", train.build),
     Page("Evaluate", "evaluate", evaluate.build),
+    Page("Checkpoints", "checkpoints", checkpoints.build),
 )
