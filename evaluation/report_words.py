@@ -22,7 +22,12 @@ def number(value: float | None, unit: str) -> str:
     """A value without its unit."""
     if value is None:
         return NOTHING
-    return f"{100 * value:.1f}" if unit == "%" else f"{value:.2f}"
+    return _unsigned_zero(f"{100 * value:.1f}" if unit == "%" else f"{value:.2f}")
+
+
+def _unsigned_zero(text: str) -> str:
+    """-0.0 would say that something fell."""
+    return text.lstrip("-") if not any(digit in text for digit in "123456789") else text
 
 
 def figure(found: Json, unit: str) -> str:

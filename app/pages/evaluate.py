@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -29,7 +28,8 @@ def build(services: Services) -> None:
     def evaluate(message: Any, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         return desk.answer(message, profile.username if profile else None)
 
-    gr.HTML(f"<style>{escape(STYLE.read_text(encoding='utf-8'), quote=False)}</style>", apply_default_css=False)
+    style = f"<style>{STYLE.read_text(encoding='utf-8')}</style>"
+    gr.HTML(style, apply_default_css=False, js_on_load=None, elem_id="evaluate-style")
     gr.HTML(
         value={},
         html_template=_TEMPLATE,

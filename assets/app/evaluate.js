@@ -168,6 +168,7 @@ async function tick() {
     if (notice.textContent.startsWith("The connection was lost")) tell();
     const finished = answer.runs.find((run) => run.state === "completed" && view.runs.some((old) => old.id === run.id && old.active));
     if (finished) put(live, `${finished.name} is done.`);
+    if (!view.runs.length && answer.runs.length) formBox.querySelector(".eval-card").open = false; // comes back to read
     view.runs = answer.runs;
     if (!view.runs.some((run) => run.id === view.focus)) view.focus = firstFocus();
     showRuns();
