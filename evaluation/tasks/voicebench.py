@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from evaluation.judges.asking import Question, TaskJudge, Verdict
 from evaluation.judges.rubrics import CORRECT, OPEN_ENDED
+from evaluation.tasks.answers_bbh import kind_of
 from evaluation.tasks.data import ParquetRows, folder_of, recording
 from evaluation.tasks.items import Entry, Items, spread
 from evaluation.tasks.protocol import Item, MetricInfo, Said, Scored, TaskContext, TaskError
@@ -64,7 +65,8 @@ METRICS = (
         1,
         "higher",
         "one scale for all subsets, as in the overall score: a rating of 1-5 counts rating / 5, so that the worst is "
-        "20 %; IFEval counts the mean of its four shares for the prompt",
+        "20 %; IFEval counts the mean of its four shares for the prompt. Over all replies it weighs subsets by size, the "
+        "overall score weighs them alike",
     ),
     MetricInfo("rating", "", 1, 5, "higher", f"by a judge, {_CHANNEL}; judges differ, compare within one only"),
     MetricInfo("correct", "%", 0, 1, "higher", f"{_CHANNEL}; a reply without an answer is guessed, as published"),
@@ -191,10 +193,12 @@ def _item(id_: str, name: str, split: str, rows: ParquetRows, place: int, folder
     row = rows[place]
     speech = recording(row.pop("audio"), folder, id_)
     facts = {key: value for key, value in row.items() if value is not None}
-    kind = str(row.get("id", "")).rsplit("-", 1)[0].rsplit("/", 1)[-1]
-    topic = kind if name == "bbh" else split
+    topic = kind_of(str(row["id"])) if name == "bbh" else split
     return Item(
-        id_, name, Dialogue((Turn("user", speech=speech),)), {**facts, "question": row["prompt"], "topic": topic}
+        id_,
+        name,
+        Dialogue((Turn("user", speech=speech),)),
+        {**facts, "question": row["prompt"], "topic": topic or "other"},
     )
 
 

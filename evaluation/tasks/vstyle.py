@@ -70,7 +70,8 @@ class VStyle:
 
     def items(self, limit: int | None = None, seed: int = 0) -> Items:
         self._judges  # noqa: B018 - a missing judge is said before hours of answering
-        folder = folder_of("vstyle", self._context, HUB, (f"*{self.language}*", f"*{self.language}*/*"))
+        starts = [f"{home}{self.language}{end}" for home in ("", "*/") for end in ("/*", "-*", "_*", ".*")]
+        folder = folder_of("vstyle", self._context, HUB, starts)
         entries = []
         for place, (row, whole, home) in enumerate(_rows(folder, self.language)):
             category, ability = _ability(row, place)
