@@ -65,8 +65,8 @@ METRICS = (
         1,
         "higher",
         "one scale for all subsets, as in the overall score: a rating of 1-5 counts rating / 5, so that the worst is "
-        "20 %; IFEval counts the mean of its four shares for the prompt. Over all replies it weighs subsets by size, the "
-        "overall score weighs them alike",
+        "20 %; IFEval counts the mean of its four shares for the prompt. Over all replies, large subsets weigh more; "
+        "in the overall score all weigh alike",
     ),
     MetricInfo("rating", "", 1, 5, "higher", f"by a judge, {_CHANNEL}; judges differ, compare within one only"),
     MetricInfo("correct", "%", 0, 1, "higher", f"{_CHANNEL}; a reply without an answer is guessed, as published"),
