@@ -1,14 +1,12 @@
 """Kills real processes of real jobs at random steps, and checks what must hold afterwards.
 
 python -m tests.app.kill_matrix --rounds 20    the toy trainer, every kill, at random steps
-python -m tests.app.kill_matrix --real         the real trainer on a tiny model (minutes)
+python -m tests.app.kill_matrix_real           the real trainer on a tiny model (minutes)
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import random
 import signal
 import subprocess
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from app.jobs import processes
-from app.jobs.job import FINAL, Job
+from app.jobs.job import Job
 from app.jobs.jobs import Jobs
 from app.store import open_store
 from tests.app.jobs_bench import REPOSITORY, JobsBench, straight
@@ -101,62 +99,15 @@ def _free(bench: JobsBench, job: Job) -> None:
     assert job.id not in bench.jobs.queue.holds().values()
 
 
-def _real(folder: Path) -> None:
-    """The real trainer on a tiny model: kills of trainer and runner, against a run that was never stopped."""
-    from tests.training.tiny_run import make_assets, small
-
-    assets = make_assets(folder / "assets")
-    store = open_store(folder)
-    jobs = Jobs(store, folder, assets)
-    config = small("wavalign", steps=30, checkpoints={"every": 3}, rewards={"weights": {"rule": 1.0}})
-    config = config.model_copy(update={"rewards": config.rewards.model_copy(update={"weights": {"rule": 1.0}})})
-
-    def ended(job: Job) -> Job:
-        while jobs.queue.get(job.id).state not in FINAL:
-            jobs.look()
-            time.sleep(0.2)
-        return jobs.queue.get(job.id)
-
-    def learned(job: Job) -> bytes:
-        return (job.folder / "adapter" / "adapter_model.safetensors").read_bytes()
-
-    never = ended(jobs.start(config))
-    assert never.state == "completed", never.reason
-    for whom, number in (("trainer", signal.SIGKILL), ("runner", signal.SIGKILL), ("trainer", signal.SIGTERM)):
-        job = jobs.start(config)
-        while len(read_lines(job.folder / "metrics.jsonl")) < random.randint(5, 15):
-            time.sleep(0.05)
-        if whom == "trainer":
-            os.kill(processes.tagged(job.id)[0].pid, number)
-        else:
-            os.kill(jobs.queue.get(job.id).runner, number)
-        first = ended(job)
-        jobs.resume(job.id)
-        last = ended(job)
-        assert last.state == "completed", last.reason
-        assert learned(job) == learned(never), f"{number.name} of the {whom}: other weights than without it"
-        lines = [
-            json.dumps({k: v for k, v in line.items() if k.startswith(("loss", "mix/", "reward"))})
-            for line in read_metrics(job.folder)
-        ]
-        assert len(lines) == 30
-        print(f"{number.name} of the {whom}: {first.state} ({first.reason}); goes on exactly")
-    store.close()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--real", action="store_true")
     parser.add_argument("--watch", type=Path, help="be an app that watches this home")
     options = parser.parse_args()
     if options.watch:
         jobs = Jobs(open_store(options.watch), options.watch, REPOSITORY / "assets")
         jobs.watch()
         time.sleep(3600)
-    elif options.real:
-        with tempfile.TemporaryDirectory() as scratch:
-            _real(Path(scratch))
     else:
         for number in range(options.rounds):
             for kill in KILLS:

@@ -27,15 +27,16 @@ from typing import Any
 
 from app.jobs import processes
 from app.jobs.devices import DeviceLock, host
-from app.jobs.job import FINAL, Job
+from app.jobs.job import ACTIVE, FINAL, Job
 from app.jobs.jobs import Jobs
 from app.store import open_store
 from tests.app.kill_matrix import Kill
 from wavalign.training import checkpoints
 from wavalign.training.config import TrainConfig
-from wavalign.training.journal import ADAPTER, CHECKPOINTS, METRICS, read_lines, read_metrics
+from wavalign.training.config_files import save_config
+from wavalign.training.journal import ADAPTER, ATTEMPT_VARIABLE, CHECKPOINTS, METRICS, read_lines, read_metrics
 
-STEPS = 150
+STEPS = 80
 DISK_SECONDS = 0.1
 _ENDS = {signal.SIGKILL: "crashed", signal.SIGTERM: "stopped"}
 KILLS = tuple(
@@ -63,14 +64,18 @@ def config_of(steps: int) -> TrainConfig:
 class Matrix:
     """A home with one undisturbed run, and one to be killed."""
 
-    def __init__(self, home: Path, steps: int = STEPS, count: int = 1, disk: float = DISK_SECONDS) -> None:
+    def __init__(
+        self, home: Path, steps: int = STEPS, count: int = 1, disk: float = DISK_SECONDS, apps: bool = True
+    ) -> None:
+        """``apps``: jobs are looked after by apps in processes of their own, and not by this one."""
         from tests.training.tiny_run import make_assets
 
         self.home, self.steps, self.count, self.disk = home, steps, count, disk
         self.assets = make_assets(home / "assets")
         self.store = open_store(home)
         self.jobs = Jobs(self.store, home, self.assets)
-        self.jobs.look = lambda: None  # the app, a process of its own, looks
+        if apps:
+            self.jobs.look = lambda: None
 
     def queued(self, name: str, slow: bool = True) -> Job:
         folder = self.home / "runs" / f"{name}-001"
@@ -104,16 +109,21 @@ class Matrix:
         raise AssertionError(f"It did not happen in {seconds:.0f} s: {self.jobs.queue.jobs()}")
 
     def ended(self, job: Job) -> Job:
-        self.until(lambda: self.get(job).state in FINAL, pause=0.1)
+        def over() -> bool:
+            self.jobs.look()
+            return self.get(job).state in FINAL
+
+        self.until(over, pause=0.1)
         return self.get(job)
 
     def taken(self, job: Job) -> int:
         return max((line["step"] for line in read_lines(job.folder / METRICS)), default=0)
 
-    def kill(self, job: Job, kill: Kill, app: subprocess.Popen, after: int) -> int:
+    def kill(self, job: Job, kill: Kill, app: subprocess.Popen | None, after: int) -> int:
         """Kills once the run is ``after`` steps further than its last checkpoint; the step at which it did."""
         saved = checkpoints.latest(job.folder / CHECKPOINTS)
         wanted = (saved.step if saved else 0) + after
+        self.until(lambda: self.get(job).state in ACTIVE)
         attempt = self.get(job).attempt
         self.until(
             lambda: any(
@@ -176,6 +186,19 @@ def timeless(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if not name.startswith(_CLOCK)}
 
 
+def undisturbed(matrix: Matrix, monkeypatch: Any) -> Job:
+    """The run left alone, in this process."""
+    from wavalign import train
+
+    folder = matrix.home / "undisturbed"
+    folder.mkdir()
+    save_config(config_of(matrix.steps), folder / "config.yaml")
+    monkeypatch.setenv(ATTEMPT_VARIABLE, "1")
+    code = train.main([str(folder), "--assets", str(matrix.assets), "--home", str(matrix.home), "--quiet"])
+    assert code == 0
+    return matrix.jobs.queue.add("undisturbed", folder, state="completed")
+
+
 def straight(matrix: Matrix) -> Job:
     never = matrix.queued("never", slow=False)
     with matrix.app():
@@ -184,13 +207,13 @@ def straight(matrix: Matrix) -> Job:
     return never
 
 
-def killed(matrix: Matrix, never: Job, kills: tuple[Kill, ...], chance: random.Random) -> None:
-    job = matrix.queued("killed")
+def killed(matrix: Matrix, never: Job, kills: tuple[Kill, ...], chance: random.Random, name: str) -> None:
+    job = matrix.queued(name)
     for number, kill in enumerate(kills):
         if number:
             matrix.jobs.resume(job.id)
         with matrix.app() as app:
-            step = matrix.kill(job, kill, app, chance.randint(2, 5))
+            step = matrix.kill(job, kill, app, chance.randint(1, 4))
             if kill.whom == "app":
                 app.wait()
                 assert matrix.get(job).state == "running"
@@ -226,10 +249,10 @@ def main() -> None:
         matrix = Matrix(Path(scratch), count=options.processes)
         try:
             never = straight(matrix)
-            for _ in range(options.rounds):
+            for number in range(options.rounds):
                 kills = list(KILLS)
                 chance.shuffle(kills)
-                killed(matrix, never, tuple(kills), chance)
+                killed(matrix, never, tuple(kills), chance, f"killed-{number + 1}")
         finally:
             matrix.close()
 
