@@ -88,9 +88,12 @@ def _settings(kind: str, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
                     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 16, "emb_dim": 16,
                     "num_embeds": CODES + 1, "mel_dim": 80, "enc_emb_dim": 32, "enc_dim": 16,
                     "enc_channels": [16, 16, 16, 16, 48], "enc_attention_channels": 8, "enc_se_channels": 8,
-                    "look_ahead_layers": [1], "look_backward_layers": [0],
+                    "look_ahead_layers": [1], "look_backward_layers": [0], "block_size": 8,
                 },
-                "bigvgan_config": {"mel_dim": 80, "upsample_initial_channel": 64},
+                "bigvgan_config": {
+                    "mel_dim": 80, "upsample_initial_channel": 64, "resblock_kernel_sizes": [3],
+                    "resblock_dilation_sizes": [[1, 3, 5]],
+                },
             },
         }  # fmt: skip
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
@@ -153,8 +156,11 @@ def make_omni(kind: str, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> A
         ends = (CODES, CODES + 2, CODES + 102)
         unused = [i for i in range(CODES, model.talker.codec_head.out_features) if i not in ends]
         model.talker.codec_head.weight[unused] = 0
-        # How long a random reply is, is luck; these keep words and speech to a few dozen tokens.
-        model.thinker.lm_head.weight[tokenizer.convert_tokens_to_ids("<|im_end|>")].mul_(1.5)
+        for end in ends:
+            if end < model.talker.codec_head.out_features:
+                model.talker.codec_head.weight[end].mul_(0.5)
+        # How long random words go on is luck: with this they end after a few.
+        model.thinker.lm_head.weight[tokenizer.convert_tokens_to_ids("<|im_end|>")].mul_(4)
     return model
 
 

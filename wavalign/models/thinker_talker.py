@@ -208,14 +208,16 @@ class ThinkerTalkerModel:
         stop: threading.Event | None = None,
         first: int = 0,
         text_only: bool = False,
+        spoken: int | None = None,
     ) -> list[list[Rollout]]:
         """``group_size`` completions of each prompt, each prompt read once; see ``TrainablePolicy``."""
         adapter = self._adapter(checkpoint or self.names[0])
         limit = self._speech_limit(sampling)
+        cut = [text_only or (spoken is not None and k >= spoken) for k in range(group_size)]
         rows = []
         for index, prompt in enumerate(prompts, start=first):
             self._check_room(prompt)
-            rows += [Row(prompt, sampling, adapter, (index << 32) + k, limit, text_only) for k in range(group_size)]
+            rows += [Row(prompt, sampling, adapter, (index << 32) + k, limit, cut[k]) for k in range(group_size)]
         completions = _finished(self._completions(rows, True, stop))
         rollouts = [Rollout(tuple(c.tokens), np.array(c.logprobs, np.float32), c.finished) for c in completions]
         return [rollouts[start : start + group_size] for start in range(0, len(rollouts), group_size)]

@@ -44,6 +44,9 @@ class Prompt(list[int]):
         mine = [recording.digest for recording in self.recordings]
         return list.__eq__(self, other) is True and mine == [r.digest for r in getattr(other, "recordings", ())]
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
     __hash__ = None
 
 

@@ -1,0 +1,84 @@
+"""A tiny checkpoint of every layout with something to train on: what ``test_every_layout`` runs over.
+
+A layout is one builder and one line of ``BUILDERS``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import wavalign.torchaudio_guard  # noqa: F401
+
+# isort: split
+import numpy as np
+
+from tests.models import tiny_omni
+from tests.training import tiny_run
+from wavalign.audio import Waveform, write
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """``assets`` holds the base "tiny-base" and, on it, the adapter "tiny-tuned".
+
+    ``changes`` are fields of a run's config: its data, with targets in words and speech, and what the model needs to
+    have room for. ``speech_parameters``: parts of a parameter's name that only speech goes through, in layouts that
+    have such.
+    """
+
+    assets: Path
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    speech_parameters: tuple[str, ...] = ()
+
+
+def embedded(folder: Path) -> Tiny:
+    return Tiny(tiny_run.make_assets(folder))
+
+
+def qwen25_omni(folder: Path) -> Tiny:
+    return _omni(folder, "qwen2_5_omni", 1)
+
+
+def qwen3_omni(folder: Path) -> Tiny:
+    return _omni(folder, "qwen3_omni_moe", tiny_omni.BOOKS)
+
+
+BUILDERS: dict[str, Callable[[Path], Tiny]] = {
+    "embedded": embedded,
+    "qwen2.5-omni": qwen25_omni,
+    "qwen3-omni": qwen3_omni,
+}
+"""Layout or family -> what makes its checkpoints in an empty folder."""
+
+
+def hum(seconds: float, pitch: float = 150.0, sample_rate: int = 16_000) -> Waveform:
+    clock = np.arange(int(seconds * sample_rate)) / sample_rate
+    return Waveform((0.3 * np.sin(2 * np.pi * pitch * clock)).astype(np.float32), sample_rate)
+
+
+def rows_of_codes(folder: Path, books: int, codes: int, frames: int = 12) -> str:
+    """A JSONL file of four spoken questions with targets in a model's own codes; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    lines = []
+    for number, words in enumerate(("one two", "three four five", "six", "seven eight")):
+        write(folder / f"{number}.wav", hum(0.4 + 0.1 * number, 120 + 20 * number))
+        drawn = rng.integers(0, codes, (frames + number, books)) + np.arange(books) * codes
+        row = {"id": str(number), "messages": [{"role": "user", "content": "<|audio|>"}], "audios": [f"{number}.wav"]}
+        row |= {"sft_target_text": words, "sft_target_codes": drawn.flatten().tolist(), "question_text": "what is it"}
+        lines.append(json.dumps(row))
+    (folder / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(folder / "rows.jsonl")
+
+
+def _omni(folder: Path, kind: str, books: int) -> Tiny:
+    base = tiny_omni.make_tiny_omni(folder / "tiny-base", kind)
+    tiny_omni.make_tiny_omni_adapter(folder / "tiny-tuned", base)
+    path = rows_of_codes(folder / "rows", books, tiny_omni.CODES)
+    data = {"source": "jsonl", "path": path, "shuffle": False}
+    changes = {"data": data, "evaluation": {"data": data}, "rollouts": {"max_tokens": 60, "max_seconds": 0.5}}
+    return Tiny(folder, changes, speech_parameters=("talker.",))
