@@ -134,7 +134,7 @@ def test_what_cannot_be_run_is_one_sentence_before_anything_is_answered(assets, 
     with pytest.raises(CheckpointError, match='no checkpoint "gone"'):
         Assessment(plan(checkpoints=("gone",)), Place(tmp_path / "a", assets), quiet=True)
     with pytest.raises(TaskError, match="is not shipped"):
-        Assessment(plan(tasks=("voicebench",)), Place(tmp_path / "b", assets), quiet=True)
+        Assessment(plan(tasks=("vocalbench-knowledge",)), Place(tmp_path / "b", assets), quiet=True)
 
 
 def test_the_last_line_about_a_reply_counts(tmp_path):
