@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 
-from app.battles import Rules
+from app.battles import STOPPED, Rules
 from app.rater_views import Failure
 from app.store import Store, erasing, histories, queries
 from app.store.schema import (
@@ -67,6 +67,17 @@ def flag_row(
     )
 
 
+def flags(store: Store) -> list[Flag]:
+    """Flags as they stand: raised ones and checks that could not be made, newest first."""
+    latest: dict[tuple[str | None, str | None, str], Flag] = {}
+    with store.reading() as session:
+        for each in session.scalars(select(Flag).order_by(Flag.at, Flag.id)):
+            key = each.battle, each.rater, each.kind
+            if each.state != "unavailable" or key not in latest:  # what cannot be checked again stays as it was
+                latest[key] = each
+    return sorted((each for each in latest.values() if each.state != "cleared"), key=lambda each: -each.at)
+
+
 def failures(store: Store) -> list[Failure]:
     """Battles that became void, newest first."""
     chosen = select(VoidRow, BattleRow).join(BattleRow, BattleRow.id == VoidRow.battle).order_by(VoidRow.at.desc())
@@ -78,6 +89,7 @@ def failures(store: Store) -> list[Failure]:
                 checkpoint=getattr(row, void.side) if void.side else None,
                 reason=void.reason,
                 detail={"left": row.left, "right": row.right},
+                was_stopped=void.reason == STOPPED,
             )
             for void, row in session.execute(chosen)
         ]
@@ -86,7 +98,6 @@ def failures(store: Store) -> list[Failure]:
 def counts(store: Store, now: float) -> dict[str, int]:
     """Of people only: ``votes`` that stand, ``battles`` that are not void (``today``: since midnight here), ``raters``
     who voted."""
-    midnight = time.mktime((*time.localtime(now)[:3], 0, 0, 0, 0, 0, -1))
     standing = (
         select(func.count(), func.count(VoteRow.rater.distinct()))
         .select_from(VoteRow)
@@ -95,12 +106,22 @@ def counts(store: Store, now: float) -> dict[str, int]:
         .outerjoin(ErasedBattle, ErasedBattle.battle == VoteRow.battle)
         .where(BattleRow.source == "human", Retraction.id.is_(None), ErasedBattle.battle.is_(None))
     )
-    held = select(func.count()).select_from(BattleRow).outerjoin(VoidRow, VoidRow.battle == BattleRow.id)
     with store.reading() as session:
         votes, raters = session.execute(standing).one()
-        held = held.where(BattleRow.source == "human", VoidRow.id.is_(None))
-        battles, today = session.scalar(held), session.scalar(held.where(BattleRow.at >= midnight))
-    return {"votes": votes, "battles": battles, "today": today, "raters": raters}
+        battles = session.scalar(_held())
+    return {"votes": votes, "battles": battles, "today": today(store, now), "raters": raters}
+
+
+def today(store: Store, now: float) -> int:
+    """Battles of people since midnight here that are not void; cheap however many there ever were."""
+    midnight = time.mktime((*time.localtime(now)[:3], 0, 0, 0, 0, 0, -1))
+    with store.reading() as session:
+        return session.scalar(_held().where(BattleRow.at >= midnight))
+
+
+def _held() -> Select[tuple[int]]:
+    held = select(func.count()).select_from(BattleRow).outerjoin(VoidRow, VoidRow.battle == BattleRow.id)
+    return held.where(BattleRow.source == "human", VoidRow.id.is_(None))
 
 
 def sweep(store: Store, now: float, rules: Rules) -> None:

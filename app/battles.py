@@ -21,6 +21,7 @@ Side = Literal["left", "right"]
 SIDES: tuple[Side, Side] = ("left", "right")
 Outcome = Literal["left", "right", "tie", "both_bad"]
 BOTH_BAD = "both_bad"
+STOPPED = "Stopped: this battle does not count."
 
 
 class BattleError(ValueError):

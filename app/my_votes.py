@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from app.battles import BattleError, Rules
 from app.rater_views import Erased, MyVote
@@ -91,5 +92,10 @@ def erase(store: Store, rater: str, now: float) -> Erased:
 def standing_votes(store: Store, rater: str) -> int:
     """How many votes of this rater were cast and not taken back."""
     with store.reading() as session:
-        chosen = select(func.count()).select_from(VoteRow).outerjoin(Retraction, Retraction.vote == VoteRow.id)
-        return session.scalar(chosen.where(VoteRow.rater == rater, Retraction.id.is_(None)))
+        return standing_in(session, rater)
+
+
+def standing_in(session: Session, rater: str) -> int:
+    """As ``standing_votes``, in the caller's transaction."""
+    chosen = select(func.count()).select_from(VoteRow).outerjoin(Retraction, Retraction.vote == VoteRow.id)
+    return session.scalar(chosen.where(VoteRow.rater == rater, Retraction.id.is_(None)))

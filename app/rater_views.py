@@ -130,3 +130,5 @@ class Failure:
     checkpoint: str | None
     reason: str
     detail: Mapping[str, Any] = field(default_factory=dict)
+    was_stopped: bool = False
+    """Nothing failed: the rater stopped it."""

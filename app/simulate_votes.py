@@ -28,6 +28,8 @@ from wavalign.dialogue import Turn
 SPLIT = "post_training"
 TIE_WIDTH = 0.5
 """Differences within this many units of the criterion are ties, mostly."""
+_LONGEST = 40.0
+"""Seconds that one vote may take on the simulated clock: two replies of the longest kind, and the undo."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def simulate(
     """Casts that many votes and returns how many battles it took: a battle whose side fails is void and asked anew.
 
     A rater prefers by the difference of the criterion plus logistic noise of scale ``noise`` plus a liking for the
-    left side; strength grows with what is felt, within ``TIE_WIDTH`` it is a tie.
+    left side; strength grows with what is felt, within ``TIE_WIDTH`` it is a tie. ``prompts`` are asked in turn.
     """
     dice, cast, battles = random.Random(seed), 0, 0
     names = [f"s-{seed}-{number}" for number in range(raters)]
@@ -96,7 +98,7 @@ def simulate(
         voting.consent(name, "publish", source="simulated")
     while cast < votes:
         rater = names[cast % raters]
-        words = dice.choice(prompts) if prompts else _prompt(dice)
+        words = prompts[cast % len(prompts)] if prompts else _prompt(dice)
         battles += 1
         try:
             battle = voting.open(rater, Asked(Turn("user", text=words), typed=words)).battle
@@ -152,7 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         services = Services(Settings.from_environment())
         opened = services.voting.staging
-        clock = ForwardClock(time.time())
+        # Behind the present, so that the last vote is not ahead of it.
+        clock = ForwardClock(time.time() - options.votes * _LONGEST)
         staging = Staging(opened.store, LoadedSpeakers(services), rates=Rates(10**9, 10**9), clock=clock)
         began = time.perf_counter()
         battles = simulate(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import secrets
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -21,7 +22,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app import program
-from app.battles import SIDES, BattleError, Rules, Side
+from app.battles import SIDES, STOPPED, BattleError, Rules, Side
 from app.checks import CheckRules, spoiled
 from app.conversation import Asked
 from app.equaliser import Equalised, SilentReplyError, equalise
@@ -36,7 +37,6 @@ from wavalign.dialogue import Dialogue, Reply, Turn
 
 ASK_CONSENT = "Say first what may be done with your votes and recordings."
 TRY_AGAIN = "One side failed, so this battle does not count; nobody loses by it. Ask again."
-STOPPED = "Stopped: this battle does not count."
 TOO_MANY = "That is a lot of battles in one hour. Come back a little later."
 NO_PAIR = "There are no two checkpoints that can meet yet. Add a second one."
 CHANGED = "One of the two sides has changed since this battle began. Start a new one."
@@ -338,6 +338,8 @@ class Staging:
             session.add(
                 VoidRow(id=secrets.token_hex(16), battle=battle, at=self.clock(), side=side, reason=reason[:2000])
             )
+        if reason != STOPPED:  # the log is the host's
+            print(f"Battle {battle} is void: {reason[:200]}", file=sys.stderr, flush=True)
 
     def _within_rates(self, session: Session, rater: str, address: str | None, now: float) -> None:
         recent = select(func.count()).select_from(BattleRow).where(BattleRow.at > now - 3600)

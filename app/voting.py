@@ -189,8 +189,8 @@ class Voting:
             with self.store.writing() as session:
                 history = owners.owned(session, battle, rater)
                 now = self._now()
-                if (standing := history.battle.standing) is not None and standing.ballot == ballot:
-                    receipt, cast = history.standing.id, standing
+                if (known := history.battle.standing) is not None and known.ballot == ballot:
+                    receipt, cast = history.standing.id, known
                 else:
                     receipt, cast = secrets.token_hex(16), history.battle.voted(ballot, now, self.rules).casts[-1]
                     session.add(
@@ -207,9 +207,10 @@ class Voting:
                             reason=ballot.reason,
                         )
                     )
+                standing = my_votes.standing_in(session, rater)
         except IntegrityError as error:  # another tab was faster
             raise BattleError("voted", "You voted on this battle already.") from error
-        return self._receipt(history.battle.id, rater, receipt, cast, now)
+        return self._receipt(history.battle.id, receipt, cast, now, standing)
 
     def receipt(self, battle: object, rater: str) -> Receipt:
         """Of the vote that stands, for a page that was loaded again.
@@ -219,10 +220,11 @@ class Voting:
         """
         with self.store.reading() as session:
             history = owners.owned(session, battle, rater, lock=False)
+            standing = my_votes.standing_in(session, rater)
         if history.standing is None:
             raise BattleError("not_voted", "There is no vote of yours on this battle.")
         cast = history.battle.standing
-        return self._receipt(history.battle.id, rater, history.standing.id, cast, self._now())
+        return self._receipt(history.battle.id, history.standing.id, cast, self._now(), standing)
 
     def detail(
         self,
@@ -262,7 +264,8 @@ class Voting:
                     reason=before.reason if said.reason is None else said.reason,
                 )
             )
-        return self._receipt(history.battle.id, rater, receipt, cast, now)
+            standing = my_votes.standing_in(session, rater)
+        return self._receipt(history.battle.id, receipt, cast, now, standing)
 
     def undo(self, battle: object, rater: str) -> Progress:
         """Within eight seconds of the vote; the battle can be voted on again.
@@ -357,6 +360,10 @@ class Voting:
     def counts(self) -> dict[str, int]:
         return arena_host.counts(self.store, self._now())
 
+    def today(self) -> int:
+        """Battles of people since midnight here that are not void: the live counter of the page."""
+        return arena_host.today(self.store, self._now())
+
     def sweep(self) -> None:
         """Whatever is due: see ``arena_host.sweep``."""
         arena_host.sweep(self.store, self._now(), self.rules)
@@ -400,8 +407,6 @@ class Voting:
             undo_seconds=max(0.0, cast.at + self.rules.undo - now) if stage is Stage.VOTED and cast else 0.0,
         )
 
-    def _receipt(self, battle: str, rater: str, receipt: str, cast: Cast, now: float) -> Receipt:
+    def _receipt(self, battle: str, receipt: str, cast: Cast, now: float, standing: int) -> Receipt:
         reveal_at = cast.at + self.rules.undo
-        return Receipt(
-            battle, receipt, reveal_at, max(0.0, reveal_at - now), my_votes.standing_votes(self.store, rater)
-        )
+        return Receipt(battle, receipt, reveal_at, max(0.0, reveal_at - now), standing)

@@ -120,7 +120,7 @@ class Desk:
 
     def _counts(self, rater: str) -> Json:
         voting = self.services.voting
-        return {"votes": my_votes.standing_votes(voting.store, rater), "today": voting.counts()["today"]}
+        return {"votes": my_votes.standing_votes(voting.store, rater), "today": voting.today()}
 
     def _consent(self, rater: str, message: Mapping[str, Any]) -> Json:
         self.services.voting.consent(rater, message.get("level"))
@@ -176,7 +176,7 @@ class Desk:
     def _vote(self, rater: str, message: Mapping[str, Any]) -> Json:
         receipt = self.services.voting.vote(message.get("battle"), rater, message.get("choice"))
         shown = {"choice": message.get("choice"), "undo_seconds": receipt.undo_seconds}
-        return {"receipt": shown, **self._counts(rater)}
+        return {"receipt": shown, "votes": receipt.votes, "today": self.services.voting.today()}
 
     def _detail(self, rater: str, message: Mapping[str, Any]) -> Json:
         said = [message.get(name) for name in ("helpfulness", "naturalness", "reason")]

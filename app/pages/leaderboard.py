@@ -93,7 +93,8 @@ class _Page:
         try:
             ballots, sources = self._ballots(label)
             if not ballots.counted:
-                return self._nothing(view.empty(ballots.source), sources, ballots.source)
+                others = len(self._boards.ballots("simulated").counted) if "simulated" in sources else 0
+                return self._nothing(view.empty(ballots.source, others), sources, ballots.source)
             anchor = anchor if anchor in ballots.checkpoints else ballots.anchor
             board = self._boards.board(ballots, anchor)
         except StoreError as error:
@@ -104,8 +105,8 @@ class _Page:
         return [
             view.headline(board, focus, ballots.excluded()),
             gr.Row(visible=True),
-            gr.Dropdown(others, value=focus),
-            gr.Dropdown(list(board.checkpoints), value=anchor),
+            gr.Dropdown(others, value=focus, visible=True),
+            gr.Dropdown(list(board.checkpoints), value=anchor, visible=True),
             gr.Dropdown([_LABELS[each] for each in sources], value=_LABELS[ballots.source], visible=len(sources) > 1),
             gr.Column(visible=True),
             *_figures(board, focus),
@@ -146,7 +147,7 @@ class _Page:
             return view.trouble(str(error))
 
     def _ballots(self, label: str | None) -> tuple[Ballots, list[Source]]:
-        """The votes asked for, and the sources that there are; without votes of people, simulated ones show."""
+        """The votes asked for, those of people by default, and the sources that there are."""
         each = {source: self._boards.ballots(source) for source in SOURCES}
         sources = [source for source in SOURCES if source == "human" or each[source].counted]
         asked = _SOURCE.get(label or "", "human")
@@ -154,7 +155,8 @@ class _Page:
 
     def _nothing(self, head: str, sources: list[Source], source: Source) -> list[Any]:
         drop = gr.Dropdown([_LABELS[each] for each in sources], value=_LABELS[source], visible=len(sources) > 1)
-        choice = [gr.Row(visible=len(sources) > 1), gr.Dropdown([], value=None), gr.Dropdown([], value=None), drop]
+        nobody = gr.Dropdown([], value=None, visible=False)
+        choice = [gr.Row(visible=len(sources) > 1), nobody, nobody, drop]
         return [head, *choice, gr.Column(visible=False), *[None] * 7, "", "", "", "", "", None]
 
 

@@ -41,12 +41,15 @@ def headline(board: Board, focus: str, excluded: Mapping[str, int]) -> str:
     )
 
 
-def empty(source: str) -> str:
-    """Before the first vote: what it takes."""
+def empty(source: str, simulated: int = 0) -> str:
+    """Before the first vote: what it takes, and that there are votes of ``simulated`` raters to look at meanwhile."""
+    votes = f"{simulated:,} vote{'' if simulated == 1 else 's'}"
+    others = f"<p>Simulated raters cast {votes}: choose them below to see a board.</p>" if simulated else ""
     label = f'<p class="board-simulated">{SIMULATED}</p>' if source == "simulated" else ""
     return (
         f'<section class="board-head board-empty">{label}<h2>No votes yet.</h2>'
         f"<p>{html.escape(rating_words.votes_to_expect())} A vote shows here half a minute after it was cast.</p>"
+        f"{others}"
         '<p><a class="board-go" href="arena">Go to the Arena</a></p></section>'
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +16,13 @@ from sqlalchemy.orm import Session
 from app.store import migrating
 from app.store.audio_files import AudioFiles
 from app.store.mounts import MOUNTS, mount_of
+from app.store.turns import Turns
 
 FILE = "arena.sqlite3"
 BUSY_SECONDS = 30
+CONNECTIONS, WRITERS = 16, 8
+"""To a PostgreSQL server, of one process, and how many of them may write at once. More threads wait: a connection that
+is opened for one vote costs the server more than the vote."""
 
 
 class StoreError(RuntimeError):
@@ -33,8 +36,8 @@ class Store:
         self.engine = engine
         self.audio = audio
         self._writer = engine.execution_options(wavalign_writes=True)
-        # Threads of one process queue here, in turn; SQLite's own waiting is a lottery with sleeps.
-        self._turn = threading.Lock() if self.is_sqlite else None
+        # Threads of one process queue here, in turn; the databases' own waiting is a lottery.
+        self._turns = Turns(1 if self.is_sqlite else WRITERS)
 
     @property
     def is_sqlite(self) -> bool:
@@ -48,12 +51,8 @@ class Store:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """Commits at the end, or leaves nothing behind when anything is raised."""
-        if self._turn is not None:
-            with self._turn, Session(self._writer, expire_on_commit=False) as session, session.begin():
-                yield session
-        else:
-            with Session(self._writer, expire_on_commit=False) as session, session.begin():
-                yield session
+        with self._turns, Session(self._writer, expire_on_commit=False) as session, session.begin():
+            yield session
 
     def close(self) -> None:
         self.engine.dispose()
@@ -94,7 +93,7 @@ def make_engine(url: URL | str) -> Engine:
     url = make_url(url)
     options = {"json_serializer": lambda value: json.dumps(value, allow_nan=False, sort_keys=True)}
     if url.get_backend_name() == "postgresql":
-        return create_engine(url, pool_pre_ping=True, pool_size=16, max_overflow=48, **options)
+        return create_engine(url, pool_pre_ping=True, pool_size=CONNECTIONS, max_overflow=0, **options)
     engine = create_engine(url, pool_size=16, max_overflow=48, connect_args={"timeout": BUSY_SECONDS}, **options)
 
     @event.listens_for(engine, "connect")

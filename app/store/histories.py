@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import and_, select, text
 from sqlalchemy.orm import Session
 
 from app.battles import BOTH_BAD, Ballot, Battle, Cast, Round
 from app.listening import Played
 from app.store.schema import (
+    Base,
     BattleRow,
     Delivery,
     ErasedBattle,
@@ -51,46 +53,50 @@ def load(session: Session, battle_id: str, *, lock: bool = False) -> History | N
     if row is None:
         return None
 
-    def of(table: type, *order: object) -> list:
-        return list(session.scalars(select(table).where(table.battle == battle_id).order_by(*order)))
-
-    turns, replies = of(TurnRow, TurnRow.number), of(ReplyRow, ReplyRow.number, ReplyRow.side)
-    releases = {each.number: each.at for each in of(Release)}
-    deliveries, playbacks = of(Delivery), of(Playback, Playback.at, Playback.id)
+    # One statement for each kind of thing: over a network, statements are what a vote waits for. None of them may be
+    # joined to the locked one above: what a row lock waited for is read anew, what is joined to it is not.
+    ends = select(RevealRow.at, VoidRow.reason, ErasedBattle.battle).select_from(BattleRow)
+    for table in (RevealRow, VoidRow, ErasedBattle):
+        ends = ends.outerjoin(table, table.battle == BattleRow.id)
+    reveal, void, erased = session.execute(ends.where(BattleRow.id == battle_id)).one()
+    asked = _with(session, TurnRow, Release, battle_id, "number")
+    answered = _with(session, ReplyRow, Delivery, battle_id, "number", "side")
+    played = select(Playback).where(Playback.battle == battle_id).order_by(Playback.at, Playback.id)
+    playbacks = list(session.scalars(played)) if any(delivery for _, delivery in answered) else []
     rounds = tuple(
         Round(
             asked_at=turn.at,
-            replies={each.side: each.seconds for each in replies if each.number == turn.number},
-            released_at=releases.get(turn.number),
-            delivered={each.side: each.at for each in deliveries if each.number == turn.number},
+            replies={each.side: each.seconds for each, _ in answered if each.number == turn.number},
+            released_at=release.at if release is not None else None,
+            delivered={each.side: each.at for _, each in answered if each is not None and each.number == turn.number},
             played=tuple(
                 Played(each.side, each.start, each.end, each.at) for each in playbacks if each.number == turn.number
             ),
         )
-        for turn in turns
+        for turn, release in asked
     )
-    votes = of(VoteRow, VoteRow.ballot)
-    taken_back = (
-        {
-            each.vote: each
-            for each in session.scalars(select(Retraction).where(Retraction.vote.in_([v.id for v in votes])))
-        }
-        if votes
-        else {}
-    )
-    reveal = session.scalar(select(RevealRow.at).where(RevealRow.battle == battle_id))
-    void = session.scalar(select(VoidRow.reason).where(VoidRow.battle == battle_id))
+    chosen = select(VoteRow, Retraction).outerjoin(Retraction, Retraction.vote == VoteRow.id)
+    cast = session.execute(chosen.where(VoteRow.battle == battle_id).order_by(VoteRow.ballot)).all()
     battle = Battle(
         row.id,
         row.rater,
         row.at,
         rounds,
-        tuple(_cast(session, vote, taken_back.get(vote.id)) for vote in votes),
+        tuple(_cast(session, vote, taken_back) for vote, taken_back in cast),
         reveal,
         void,
-        session.get(ErasedBattle, battle_id) is not None,
+        erased is not None,
     )
-    return History(row, battle, tuple(turns), tuple(replies), tuple(votes))
+    votes = tuple(vote for vote, _ in cast)
+    return History(row, battle, tuple(turn for turn, _ in asked), tuple(reply for reply, _ in answered), votes)
+
+
+def _with(session: Session, table: type[Base], event: type[Base], battle_id: str, *keys: str) -> list[Any]:
+    """The rows of a battle in order, each with the event that followed it, or None."""
+    same = and_(event.battle == battle_id, *(getattr(event, key) == getattr(table, key) for key in keys))
+    order = [getattr(table, key) for key in keys]
+    chosen = select(table, event).outerjoin(event, same).where(table.battle == battle_id).order_by(*order)
+    return session.execute(chosen).all()
 
 
 def lock_audio(session: Session, *, dropping: bool = False) -> None:

@@ -355,7 +355,11 @@ def main() -> int:
     options = parser.parse_args()
     if options.battles < FEWEST:
         parser.error(f"--battles: at least {FEWEST}, fewer say nothing.")
-    with tempfile.TemporaryDirectory() as scratch, twins(Path(scratch)) as (client, services):
+    # Whatever the app still tidies up when it is closed must not cost the result.
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+        twins(Path(scratch)) as (client, services),
+    ):
         wires, tuned_left = play(client, services, options.battles)
         clean = audit(wires, tuned_left)
         print(f"{features(wires).shape[1]} features, the tuned one on the left in {tuned_left.mean():.1%}", flush=True)

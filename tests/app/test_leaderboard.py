@@ -107,6 +107,14 @@ def test_without_votes_the_page_says_how_many_it_takes(page: _Page) -> None:
     assert "after about 37 votes" in head
 
 
+def test_without_votes_of_people_the_page_says_that_simulated_ones_are_there(arena: Arena, page: _Page) -> None:
+    arena.join("s-1", source="simulated")
+    prefer(arena, LOW, "s-1")
+    head, *_ = page.draw(None, None, None)
+    assert "No votes yet." in head
+    assert "Simulated raters cast 1 vote:" in head
+
+
 def test_page_answers_first_and_draws_every_figure(arena: Arena, page: _Page) -> None:
     arena.join()
     for index in range(3):
