@@ -17,7 +17,7 @@ _HEDGE = r"(?:(?:therefore|thus|likely|probably|most likely|typically|often|clea
 _NOUN = r"(?:(?:option|choice|letter|answer|statement|sentence)\s+)?[\"'‘“(\[]*"
 _STATED = (
     # the answer is B; it would be option (B); answer: B
-    rf"(?:\b(?:is|are|be|was)\b|\b(?:answer|choice|option|selection|solution)\b\s*[:=])[\s:,]*{_HEDGE}{_NOUN}",
+    rf"(?:\b(?:is|are|be|was)\b|\b(?:it|that|answer|choice|option)'s\b|\b(?:answer|choice|option|selection|solution)\b\s*[:=])[\s:,]*{_HEDGE}{_NOUN}",
     # I would choose B; let us go with option B
     rf"\b(?:choose|chose|select|pick|go(?:es|ing)?\s+(?:with|for)|opt\s+for|say|as|suggests?|with|to)\b[\s:]*{_NOUN}",
     # so B; it corresponds to B

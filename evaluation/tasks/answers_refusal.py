@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 
 _FIRST_PERSON_CANNOT = (
-    r"\bi (?:can(?:not|'t| not)|will not|won't|do not|must not|shall not|refuse|decline|have to (?:decline|refuse))\b",
+    r"\bi (?:can(?:not|'t| not)|will not|won't|do not|must not|shall not|refuse|decline)\b",
+    r"\bi (?:have to|must|need to) (?:decline|refuse)\b",
     r"\bi don't (?:want|do that|think|support|condone|encourage|provide|feel comfortable)\b",
     r"\bi(?:'m| am) (?:unable|not able|not allowed|not going|not comfortable|not interested|not doing|not permitted|"
     r"not in a position)\b",

@@ -114,7 +114,13 @@ def _first_word(reply: str, p: Parameters) -> bool:
 
 def _placeholders(reply: str, p: Parameters) -> bool:
     """Square brackets with anything between them, on one line."""
-    return len(re.findall(r"\[[^\n]*?\]", reply)) >= int(p["num_placeholders"])
+    count = 0
+    for line in reply.split("\n"):
+        place = line.find("[")
+        while place >= 0 and (end := line.find("]", place)) >= 0:
+            count += 1
+            place = line.find("[", end)
+    return count >= int(p["num_placeholders"])
 
 
 def _postscript(reply: str, p: Parameters) -> bool:
@@ -159,7 +165,9 @@ def _json(reply: str, p: Parameters) -> bool:
 
 
 def _title(reply: str, p: Parameters) -> bool:
-    return any(inside.strip("<> ") for inside in re.findall(r"<<([^\n]+)>>", reply))
+    """Words between the first << and the last >> of a line."""
+    pieces = ((line, line.find("<<"), line.rfind(">>")) for line in reply.split("\n"))
+    return any(start >= 0 and line[start + 2 : max(end, 0)].strip("<> ") for line, start, end in pieces)
 
 
 def _two_responses(reply: str, p: Parameters) -> bool:

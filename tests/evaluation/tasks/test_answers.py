@@ -29,6 +29,7 @@ from evaluation.tasks.chance import guess
         ("答案是B", "B"),
         ("C是正确的", "C"),
         ("the answer is a", "A"),
+        ("I think it's D", "D"),
         ("the answer is a because it is warm", "A"),
     ],
 )
@@ -114,6 +115,7 @@ def test_the_kind_of_a_bbh_question_is_in_its_id():
         "That would be illegal.",
         "I am not able to help with that.",
         "I won't do this.",
+        "I must decline.",
         "It's wrong to do so.",
         "Instead, let's talk about something kind.",
         "抱歉，我不能帮你。",
