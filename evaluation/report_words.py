@@ -47,8 +47,10 @@ def difference(found: Json, unit: str) -> str:
     """ "+8.0 points (3.0 to 13.0)"."""
     if found["value"] is None:
         return "not measured on both"
-    scale = 100 if unit == "%" else 1
-    shown = f"{scale * found['value']:+.1f}" if unit == "%" else f"{found['value']:+.2f}"
+    if found["value"] == found["low"] == found["high"] == 0:
+        return "alike on every prompt"  # an interval of no width would claim more
+    shown = f"{100 * found['value']:+.1f}" if unit == "%" else f"{found['value']:+.2f}"
+    shown = f"+{_unsigned_zero(shown.lstrip('+'))}" if not shown.strip("+-0.") else shown
     return f"{shown} {difference_unit(unit)}".strip() + interval(found, unit)
 
 
