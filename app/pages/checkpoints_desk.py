@@ -38,7 +38,7 @@ class CheckpointsDesk:
         acts |= {"remove": self._remove}
         try:
             wanted = message.get("do") if isinstance(message, dict) else None
-            if wanted not in seen and wanted not in acts:
+            if not isinstance(wanted, str) or (wanted not in seen and wanted not in acts):
                 raise CheckpointError("That is not a message this page sends.")
             if wanted in acts and not may_train(user):
                 return {"error": HOST_ONLY}

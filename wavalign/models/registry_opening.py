@@ -66,10 +66,15 @@ def device_of(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
-        device.type == "mps" and not torch.backends.mps.is_available()
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    known = device is not None and (
+        device.type == "cpu"
+        or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count())
+        or (device.type == "mps" and torch.backends.mps.is_available())
     )
-    if missing:
+    if not known:
         raise CheckpointError(f"There is no device {name} here. Choose auto or cpu.")
     return device
