@@ -118,6 +118,7 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     for place in (checkpoint.base, checkpoint.adapter):
         folder = Path(place) if place else None
         if folder is None or not folder.is_dir():
+            digest.update(f"{place}\0".encode())  # on the hub: the name is all that is known
             continue
         for file in sorted(folder.iterdir()):
             if file.suffix in (".safetensors", ".bin") or file.name in ("config.json", "adapter_config.json"):
