@@ -267,3 +267,18 @@ def test_two_processes_weigh_their_tokens_as_one_would(objective: str):
         thread.join()
     assert numbers(plans[0]) + numbers(plans[1]) == numbers(whole)
     assert plans[0].metrics == plans[1].metrics == whole.metrics
+
+
+def test_speech_may_learn_from_the_better_replies_alone():
+    # Speech rewards 5, 3, 1: z-scores (+1, 0, -1) * sqrt(3/2); words keep both signs.
+    replies = [[[1, 2, END, 11, 12, TURN_END], [3, END, 13, 14, TURN_END], [4, END, 15, 16, TURN_END]]]
+    values = rewarded(replies, [[5, 3, 1]], text=[[1, 3, 5]], speech=[[5, 3, 1]])
+    z = (3 / 2) ** 0.5
+    for factor, lowest in ((1.0, -z), (0.5, -z / 2), (0.0, 0.0)):
+        hybrid = method("routed", speech_negative=factor)
+        best, middle, worst = (c.advantage for c in plan_of(hybrid, values).units[0].completions[:3])
+        assert best[3:5] == pytest.approx([z, z], rel=1e-3)
+        assert middle[2:4] == pytest.approx([0, 0])
+        assert worst[2:4] == pytest.approx([lowest, lowest], rel=1e-3)
+        assert best[0] == pytest.approx(-z, rel=1e-3)
+        assert worst[0] == pytest.approx(z, rel=1e-3)

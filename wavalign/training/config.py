@@ -86,6 +86,9 @@ class PolicyGradient(_Block):
     """Scope routed: weight of the words' own term."""
     speech_weight: float = Field(1.0, ge=0)
     """Scope routed: weight of the speech tokens' own term."""
+    speech_negative: float = Field(1.0, ge=0, le=1)
+    """Scope routed: factor on the negative advantages of speech tokens. A reply that sounds bad is mostly unsure of its
+    sounds, and pushing unsure tokens down makes the model less sure still; 0 learns from the better replies alone."""
     format_weight: float = Field(1.0, ge=0)
     """Scope routed: weight of the term of end marks and boundaries."""
 

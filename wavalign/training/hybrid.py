@@ -152,6 +152,8 @@ class Hybrid:
                 valid &= ~uniform_groups(term.rewards)[:, None]
             gains = self._global_weights(masks, valid, world)
             advantages = group_advantages(term.rewards, self.objective.scale)
+            if term.scope == "speech":
+                advantages = np.where(advantages < 0, self.config.preference.speech_negative, 1.0) * advantages
             for p, group in enumerate(completions):
                 for k, completion in enumerate(group):
                     mask = masks[p][k]
