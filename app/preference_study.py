@@ -1,10 +1,10 @@
-"""From votes to a better model, end to end: ``python -m app.preference_study --seeds 0 1 --write``. Slow.
+"""From votes to a better model, end to end: ``python -m app.preference_study --seeds 0 1 2 --write``. Slow.
 
 Simulated raters, labelled so wherever they show, have a criterion that nothing else is told of: they want the right
 answer. They vote on battles between two samples of the base, sampled as in training, through the arena's own store and
 rules; the votes are exported; a reward model is trained on the export; a WavAlign run is trained with that reward
-alone. Then the criterion itself is measured on held-out prompts, which nobody voted on: of the base, of the run, and of
-a run that is the same but for the reward, the demonstrations alone.
+alone, on the questions that were voted on. Then the criterion itself is measured on held-out prompts, which nobody
+voted on: of the base, of the run, and of a run that is the same but for the reward, the demonstrations alone.
 
 Every stage is kept in ``--work``, so that the command goes on where it was stopped.
 """
@@ -17,19 +17,23 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from app.preference_study_page import ANCHORED, BASE, TUNED, page
 from app.settings import Settings
 from evaluation.intervals import Estimate, bootstrap_mean
 
-BASE, TWIN = "closedtalk-base", "study-twin"
-TUNED, ANCHORED = "study-preference", "study-demonstrations"
+TWIN = "study-twin"
+REWARD = "reward"
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "preference-study.md"
 CRITERION = "right"
-_AT_ONCE = 64
+_AT_ONCE = 32
+_TRIES = 8
+"""Replies by which a question is found to be open."""
 RIGHT = 4
 
 
@@ -42,13 +46,15 @@ class Plan:
     raters: int = 12
     noise: float = 0.25
     left_bias: float = 0.2
-    steps: int = 60
+    steps: int = 120
     batch: int = 8
     group: int = 8
     temperature: float = 0.9
     """Of the words in battles, as in the run's rollouts: a judge should know what it will judge."""
+    prompts: int = 300
+    """Held-out prompts."""
     samples: int = 4
-    """Replies to each held-out prompt."""
+    """Replies to each of them."""
 
 
 def study(plan: Plan, work: Path, assets: Path) -> dict[str, Any]:
@@ -57,41 +63,45 @@ def study(plan: Plan, work: Path, assets: Path) -> dict[str, Any]:
     if done.exists():
         return json.loads(done.read_text(encoding="utf-8"))
     work.mkdir(parents=True, exist_ok=True)
-    seconds: dict[str, float] = {}
-
-    def timed(what: str, act: Any, *arguments: Any) -> Any:
-        print(f"seed {plan.seed}: {what}", flush=True)
-        began = time.process_time()
-        result = act(*arguments)
-        seconds[what] = round(time.process_time() - began, 1)
-        return result
-
+    clock = _Seconds(work / "seconds.json", plan.seed)
     settings = Settings(home=work / "home", assets=assets, preload=False)
     if not (work / "export").exists():
-        timed("votes", _vote, plan, settings, work / "export")
-    models = {
-        "words and voice": timed("reward model of words and voice", _reward, work, assets, None),
-        "words": timed("reward model of words", _reward, work, assets, ("text", "likelihood")),
-    }
-    chosen = max(models, key=lambda name: models[name].facts["held_out"]["accuracy"]["low"])
-    model = models[chosen]
+        clock.of("votes", _vote, plan, settings, work / "export")
+    model = clock.of("reward model", _reward, work, assets)
     figures: dict[str, Any] = {
         "plan": asdict(plan),
         "votes": model.facts["votes"],
-        "held_out": {name: each.facts["held_out"] for name, each in models.items()},
-        "used": chosen,
+        "reads": model.facts["blocks"],
+        "held_out": model.facts["held_out"],
         "above_chance": model.above_chance,
     }
     if model.above_chance:
-        runs = {TUNED: ["rewards.weights={preference: 1.0}", f"rewards.preference.path={_folder(work, chosen)}"]}
-        runs[ANCHORED] = ["method.mix={kind: fixed, rl: 0.0}"]
-        for name, overrides in runs.items():
-            timed(f"run {name}", _train, plan, work, assets, name, overrides)
+        rewarded = ["rewards.weights={preference: 1.0}", f"rewards.preference.path={work / REWARD}"]
+        clock.of("run", _train, plan, work, assets, TUNED, rewarded)
+        clock.of("run of demonstrations", _train, plan, work, assets, ANCHORED, ["method.mix={kind: fixed, rl: 0.0}"])
         figures["metrics"] = _learned(work / TUNED)
-        figures["criterion"] = timed("held-out prompts", _measured, plan, work, assets)
-    figures["cpu_seconds"] = seconds
+        figures["criterion"] = clock.of("held-out prompts", _measured, plan, work, assets)
+    figures["cpu_seconds"] = clock.seconds
     done.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return figures
+
+
+class _Seconds:
+    """Processor time of the stages, kept in a file: a stage that was stopped adds to its time when it goes on."""
+
+    def __init__(self, path: Path, seed: int) -> None:
+        self._path = path
+        self._seed = seed
+        self.seconds: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def of(self, what: str, act: Callable[..., Any], *arguments: Any) -> Any:
+        print(f"seed {self._seed}: {what}", file=sys.stderr, flush=True)
+        began = time.process_time()
+        try:
+            return act(*arguments)
+        finally:
+            self.seconds[what] = round(self.seconds.get(what, 0.0) + time.process_time() - began, 1)
+            self._path.write_text(json.dumps(self.seconds) + "\n", encoding="utf-8")
 
 
 def _vote(plan: Plan, settings: Settings, folder: Path) -> None:
@@ -171,24 +181,24 @@ def _make_twin(settings: Settings) -> None:
 
 
 def _open_questions(plan: Plan, registry: Any, assets: Path) -> list[str]:
-    """Questions of the post-training split that the base answers in more than one way, and that no held-out dialogue
-    asks in the same words: a battle of two equal replies teaches nothing."""
+    """As many questions as there are votes, those first that the base is least sure of: single questions of the
+    post-training split that no held-out dialogue asks in the same words. Two equal replies teach nothing."""
     from wavalign.dialogue import Dialogue, Turn
 
     model = registry.load([BASE])
     held_out = {turn.text for row in _rows(assets, "held_out") for turn in row.turns}
     asked = sorted({row.turns[0].text for row in _rows(assets, "post_training")} - held_out)
-    random.Random(plan.seed).shuffle(asked)
-    found: list[str] = []
     sampling = replace(model.default_sampling, temperature=plan.temperature, seed=plan.seed)
+    differ: dict[str, float] = {}
     for start in range(0, len(asked), _AT_ONCE):
         batch = asked[start : start + _AT_ONCE]
         prompts = [model.encode_prompt(Dialogue((Turn("user", text=words),))) for words in batch]
-        groups = model.sample_groups(prompts, 4, sampling, first=start, text_only=True)
-        said = [{model.text_of(each.tokens) for each in group} for group in groups]
-        found += [words for words, texts in zip(batch, said, strict=True) if len(texts) > 1]
-        if len(found) >= plan.votes:
-            break
+        groups = model.sample_groups(prompts, _TRIES, sampling, first=start, text_only=True)
+        for words, group in zip(batch, groups, strict=True):
+            counts = Counter(model.text_of(each.tokens) for each in group)
+            differ[words] = 1 - sum((count / _TRIES) ** 2 for count in counts.values())
+    found = sorted((words for words in asked if differ[words] > 0), key=lambda words: -differ[words])[: plan.votes]
+    random.Random(plan.seed).shuffle(found)
     return found
 
 
@@ -198,19 +208,28 @@ def _rows(assets: Path, split: str) -> Sequence[Any]:
     return read_dialogues(assets / "closedtalk-data" / f"{split}.parquet")
 
 
-def _folder(work: Path, name: str) -> Path:
-    return work / f"reward-{name.replace(' ', '-')}"
-
-
-def _reward(work: Path, assets: Path, blocks: tuple[str, ...] | None) -> Any:
-    from wavalign.rewards.preference_features import BLOCKS
+def _reward(work: Path, assets: Path) -> Any:
     from wavalign.rewards.preference_model import PreferenceModel
     from wavalign.rewards.train_preference import train
 
-    folder = _folder(work, "words" if blocks else "words and voice")
-    if not folder.exists():
-        train(work / "export", assets, base=BASE, blocks=blocks or BLOCKS).save(folder)
-    return PreferenceModel.load(folder)
+    if not (work / REWARD).exists():
+        train(work / "export", assets, base=BASE).save(work / REWARD)
+    return PreferenceModel.load(work / REWARD)
+
+
+def _voted_on(work: Path, assets: Path) -> Path:
+    """The pool of prompts that ask, typed or spoken, what raters were asked."""
+    from wavalign.rewards.preference_votes import Votes
+    from wavalign.training.data import load_examples
+    from wavalign.training.data_config import DataConfig
+    from wavalign.training.pool import SCHEMA
+
+    asked = {vote.prompt for vote in Votes.of(work / "export")}
+    examples = load_examples(DataConfig(), assets)
+    kept = [each.id for each in examples if len(each.prompt.turns) == 1 and each.question_text.strip().lower() in asked]
+    pool = work / "pool.json"
+    pool.write_text(json.dumps({"schema": SCHEMA, "kept": kept}) + "\n", encoding="utf-8")
+    return pool
 
 
 def _train(plan: Plan, work: Path, assets: Path, name: str, overrides: list[str]) -> None:
@@ -224,6 +243,7 @@ def _train(plan: Plan, work: Path, assets: Path, name: str, overrides: list[str]
         f"base={BASE}",
         f"seed={plan.seed}",
         f"data.seed={plan.seed}",
+        f"data.pool={_voted_on(work, assets)}",
         f"steps={plan.steps}",
         f"batch={plan.batch}",
         f"rollouts.group_size={plan.group}",
@@ -239,16 +259,14 @@ def _train(plan: Plan, work: Path, assets: Path, name: str, overrides: list[str]
     shutil.copytree(run / ADAPTER, place)
 
 
-def _learned(run: Path) -> dict[str, list[float]]:
-    """What the run saw of its reward and of lambda: the first and last tenth of its steps."""
+def _learned(run: Path) -> dict[str, Any]:
+    """What the run saw: its reward in the first and the last tenth of its steps, lambda on average."""
     from wavalign.training.journal import read_metrics
 
-    lines = read_metrics(run)
+    lines = [line for line in read_metrics(run) if "mix/lambda" in line]
     tenth = max(1, len(lines) // 10)
-    return {
-        name: [sum(line.get(name, 0.0) for line in part) / tenth for part in (lines[:tenth], lines[-tenth:])]
-        for name in ("reward", "mix/lambda")
-    }
+    means = [sum(line.get("reward", 0.0) for line in part) / tenth for part in (lines[:tenth], lines[-tenth:])]
+    return {"reward": means, "lambda": sum(line["mix/lambda"] for line in lines) / len(lines)}
 
 
 def _measured(plan: Plan, work: Path, assets: Path) -> dict[str, Any]:
@@ -260,7 +278,7 @@ def _measured(plan: Plan, work: Path, assets: Path) -> dict[str, Any]:
     from wavalign.training.data_config import DataConfig
 
     model = Registry(assets, work / "home").load([BASE, TUNED, ANCHORED])
-    examples = list(load_examples(DataConfig(split="held_out"), assets))
+    examples = list(load_examples(DataConfig(split="held_out", limit=plan.prompts), assets))
     sampling = replace(model.default_sampling, seed=plan.seed)
     at_once = max(1, 64 // plan.samples)
     shares: dict[str, list[float]] = {name: [] for name in model.names}
@@ -283,85 +301,6 @@ def _measured(plan: Plan, work: Path, assets: Path) -> dict[str, Any]:
 def _json(estimate: Estimate | None) -> dict[str, float]:
     assert estimate is not None  # there are held-out prompts
     return asdict(estimate)
-
-
-def page(results: Sequence[dict[str, Any]], command: str) -> str:
-    """The study as a page of the docs; every number in it is from ``results``."""
-    plan = results[0]["plan"]
-    lines = [
-        "# From votes to a better model: a study with simulated raters",
-        "",
-        f"Made by `{command}`, on one CPU core. Nobody listened: programs voted, and every one of their votes says "
-        "`simulated`.",
-        "",
-        f"{plan['raters']} simulated raters cast {plan['votes']} votes on battles between two samples of `{BASE}` "
-        "(questions that it answers in more than one way, in words that no held-out dialogue has). What they want, "
-        "and nothing else is told of, is the right answer; they err (logistic noise of scale "
-        f"{plan['noise']} grades), lean to the left side (by {plan['left_bias']} grades) and call differences of less "
-        "than half a grade a tie, mostly. A reward model was trained on the export of their votes; a WavAlign run of "
-        f"{plan['steps']} steps ({plan['batch']} prompts, {plan['group']} replies each) had it as its only reward. The "
-        "criterion itself was then measured on held-out prompts, in words that nobody voted on.",
-        "",
-        "## Held-out preferences",
-        "",
-        "How many decided votes are foretold, by a model that saw neither the vote's prompt nor its rater, with 95 % "
-        "intervals. The run used the model in bold.",
-        "",
-        "| Seed | Decided votes | Reward model of words and voice | Reward model of words | Longer reply | Left side |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for each in results:
-        held = each["held_out"]
-        votes = each["votes"]
-        cells = [
-            f"**{_share(held[name]['accuracy'])}**" if each["used"] == name else _share(held[name]["accuracy"])
-            for name in ("words and voice", "words")
-        ]
-        cells += [_share(held[each["used"]]["baselines"][name]) for name in ("longer reply", "left side")]
-        decided = votes["left"] + votes["right"]
-        lines.append(f"| {each['plan']['seed']} | {decided} of {votes['used']} | " + " | ".join(cells) + " |")
-    trained = [each for each in results if each["above_chance"]]
-    for each in results:
-        if not each["above_chance"]:
-            lines += ["", f"Seed {each['plan']['seed']}: not above chance, so the reward was refused and nothing run."]
-    if trained:
-        lines += [
-            "",
-            "## The criterion on held-out prompts",
-            "",
-            f"Share of right answers over {trained[0]['criterion'][BASE]['n']} prompts with {plan['samples']} replies "
-            "each, sampled as the base recommends; gains are paired by prompt. The demonstrations alone are the same "
-            "run without its reward.",
-            "",
-            "| Seed | Base | Demonstrations alone | With the votes' reward | Gain over the base | Gain over the "
-            "demonstrations alone |",
-            "| --- | --- | --- | --- | --- | --- |",
-        ]
-        for each in trained:
-            found = each["criterion"]
-            cells = [_share(found[name]) for name in (BASE, ANCHORED, TUNED)]
-            cells += [_points(found[f"{TUNED} - {name}"]) for name in (BASE, ANCHORED)]
-            lines.append(f"| {each['plan']['seed']} | " + " | ".join(cells) + " |")
-        lines += ["", "Over the run, from its first tenth to its last:", ""]
-        for each in trained:
-            reward, mix = each["metrics"]["reward"], each["metrics"]["mix/lambda"]
-            lines.append(
-                f"- seed {each['plan']['seed']}: reward {reward[0]:.2f} to {reward[1]:.2f}, lambda {mix[0]:.2f} to "
-                f"{mix[1]:.2f}"
-            )
-    lines += ["", "## What it took", ""]
-    for each in results:
-        stages = ", ".join(f"{what} {seconds:.0f}" for what, seconds in each["cpu_seconds"].items())
-        lines.append(f"- seed {each['plan']['seed']}, seconds of processor time: {stages}")
-    return "\n".join(lines) + "\n"
-
-
-def _share(figures: dict[str, float]) -> str:
-    return f"{100 * figures['value']:.1f} % ({100 * figures['low']:.1f} to {100 * figures['high']:.1f})"
-
-
-def _points(figures: dict[str, float]) -> str:
-    return f"{100 * figures['value']:+.1f} points ({100 * figures['low']:+.1f} to {100 * figures['high']:+.1f})"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -45,6 +45,7 @@ def build(services: Services) -> None:
             start = gr.Button("Train", variant="primary")
             stop = gr.Button("Stop", interactive=False)
         news = gr.Markdown(elem_id="reward-model-news")
+        kept = gr.Markdown(elem_id="reward-models")
 
         def train(name: str, source: str, base: str) -> Iterator[tuple[Any, Any, Any]]:
             yield "Reading the votes ...", gr.update(interactive=False), gr.update(interactive=True)
@@ -69,6 +70,8 @@ def build(services: Services) -> None:
             show_progress="hidden",
             api_visibility="private",
         )
+        for looked in (event.then, gr.context.Context.root_block.load):
+            looked(lambda: shelf(models()), outputs=kept, show_progress="hidden", api_visibility="private")
         stop.click(
             lambda: ("Stopped.", gr.update(interactive=True), gr.update(interactive=False)),
             outputs=[news, start, stop],
@@ -96,6 +99,30 @@ def card(name: str, model: Any) -> str:
     else:
         lines += ["", refusal(model)]
     return "\n".join(lines)
+
+
+def shelf(models: RewardModels) -> str:
+    """The reward models there are, as a Markdown table; empty where there is none."""
+    from wavalign.rewards.protocol import RewardError
+    from wavalign.rewards.train_preference import told_share
+
+    rows = []
+    for name in models.names():
+        try:
+            model = models.load(name)
+        except RewardError as error:
+            rows.append(f"| {name} | | {error} | |")
+            continue
+        held = model.facts["held_out"]["accuracy"]
+        use = "training reward" if model.above_chance else "not above chance: refused"
+        rows.append(f"| {name} | {model.facts['votes']['used']} by {_kind(model)} | {told_share(held)} | {use} |")
+    head = [
+        "**Trained so far**",
+        "",
+        "| Name | Votes | Foretells held-out preferences | Use |",
+        "| --- | --- | --- | --- |",
+    ]
+    return "\n".join([*head, *rows]) if rows else ""
 
 
 def _kind(model: Any) -> str:

@@ -3,37 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
-from app.preference_study import ANCHORED, BASE, TUNED, Plan, page
+import pytest
+
+from app import preference_study
+from app.preference_study import Plan, study
+from app.preference_study_page import ANCHORED, BASE, TUNED, page
 
 
 def estimate(value: float) -> dict[str, float]:
     return {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 200}
 
 
-def result(seed: int, accuracy: float) -> dict[str, Any]:
+def result(seed: int, accuracy: float, gain: float = 0.1) -> dict[str, Any]:
     held = {"accuracy": estimate(accuracy), "baselines": {"longer reply": estimate(0.5), "left side": estimate(0.55)}}
     figures: dict[str, Any] = {
         "plan": asdict(Plan(seed)),
         "votes": {"used": 300, "left": 90, "right": 80, "tie": 130, "both_bad": 0},
-        "held_out": {"words and voice": held, "words": held},
-        "used": "words",
+        "reads": ["text", "likelihood"],
+        "held_out": held,
         "above_chance": accuracy - 0.1 > 0.5,
         "cpu_seconds": {"votes": 100.0},
     }
     if figures["above_chance"]:
-        names = (BASE, TUNED, ANCHORED, f"{TUNED} - {BASE}", f"{TUNED} - {ANCHORED}")
-        figures["criterion"] = {name: estimate(0.7) for name in names}
-        figures["metrics"] = {"reward": [3.0, 3.5], "mix/lambda": [0.1, 0.2]}
+        figures["criterion"] = {name: estimate(0.7) for name in (BASE, TUNED, ANCHORED)}
+        figures["criterion"] |= {f"{TUNED} - {other}": estimate(gain) for other in (BASE, ANCHORED)}
+        figures["metrics"] = {"reward": [3.0, 3.5], "lambda": 0.21}
     return figures
 
 
 def test_the_page_tells_what_was_measured_and_what_was_refused() -> None:
-    text = page([result(0, 0.68), result(1, 0.52)], "python -m app.preference_study --seeds 0 1")
-    assert "`python -m app.preference_study --seeds 0 1`" in text
-    assert "| 0 | 170 of 300 | 68.0 % (58.0 to 78.0) | **68.0 % (58.0 to 78.0)** | 50.0 %" in text
-    assert "+70.0 points" in text
+    text = page(
+        [result(0, 0.68), result(1, 0.52), result(2, 0.7, 0.02)], "python -m app.preference_study --seeds 0 1 2"
+    )
+    assert "`python -m app.preference_study --seeds 0 1 2`" in text
+    assert "| 0 | 170 of 300 | **68.0 % (58.0 to 78.0)** | 50.0 %" in text
+    assert "**+10.0 points (+0.0 to +20.0)**" in text
+    assert "Over 2 seeds the gain over the base is +6.0 points on average, from +2.0 to +10.0." in text
+    assert "lambda 0.21" in text
     assert "Seed 1: not above chance" in text
     assert "seed 1: reward" not in text
     assert "simulated" in text
@@ -41,3 +50,28 @@ def test_the_page_tells_what_was_measured_and_what_was_refused() -> None:
 
 def test_the_page_of_a_refused_study_claims_nothing() -> None:
     assert "held-out prompts\n" not in page([result(1, 0.52)], "command")
+
+
+def test_the_study_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Votes that are there are not cast again, a finished study is read, and a refused reward trains nothing."""
+    calls: list[str] = []
+
+    class Model:
+        above_chance = False
+        facts: ClassVar = {"votes": {}, "blocks": [], "held_out": {}}
+
+    def reward(work: Path, assets: Path) -> Model:
+        calls.append("reward")
+        return Model()
+
+    monkeypatch.setattr(preference_study, "_vote", lambda *_: calls.append("votes"))
+    monkeypatch.setattr(preference_study, "_reward", reward)
+    monkeypatch.setattr(preference_study, "_train", lambda *_: calls.append("run"))
+    (tmp_path / "export").mkdir()
+    (tmp_path / "seconds.json").write_text('{"reward model": 2.0}')
+    found = study(Plan(0), tmp_path, tmp_path)
+    assert calls == ["reward"]
+    assert not found["above_chance"]
+    assert found["cpu_seconds"]["reward model"] >= 2.0
+    assert study(Plan(0), tmp_path, tmp_path) == found
+    assert calls == ["reward"]

@@ -73,12 +73,13 @@ def test_it_learns_what_raters_like(model: PreferenceModel) -> None:
     assert set(held["baselines"]) == {"longer reply", "left side"}
     assert model.facts["votes"]["used"] == 60
     assert model.facts["source"] == "simulated"
+    assert model.facts["blocks"] == ["measures"]  # these raters listen to the pitch: nothing else is read
 
 
 def test_a_reward_of_1_to_5_that_likes_what_raters_like(folder: Path, assets: Path) -> None:
     reward = build("preference", config(folder), RewardContext(assets))
     assert reward.needs_audio
-    assert reward.channel == "both"
+    assert reward.channel == "speech"
     low, middle, high = reward.score([answer(120), answer(180), answer(270)])
     assert 1 <= low < middle < high <= 5
     assert low < 2.5
@@ -113,7 +114,8 @@ def test_a_question_is_the_same_typed_and_spoken() -> None:
 def test_the_folder_goes_round(model: PreferenceModel, folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [FACTS, TENSORS]
     again = PreferenceModel.load(folder)
-    features = np.random.default_rng(0).normal(size=(4, len(model.weights)))
+    count = sum(len(part.mean) for part in model.scaling.parts.values())
+    features = np.random.default_rng(0).normal(size=(4, count))
     np.testing.assert_array_equal(again.scores(features), model.scores(features))
     assert again.facts == json.loads(json.dumps(model.facts))
     assert again.facts["base"]["name"] == BASE
@@ -223,10 +225,24 @@ def test_words_alone_need_no_sound(export: Path, assets: Path, tmp_path: Path) -
     assert 1 <= reward.score([Answer(answer(200).example, "paris", None, True)])[0] <= 5
 
 
-def test_a_long_reply_is_cut_where_the_base_ends(assets: Path, model: PreferenceModel) -> None:
+def test_a_long_reply_is_cut_where_the_base_ends(assets: Path) -> None:
     from wavalign.models.loading import load_base
     from wavalign.rewards.preference_features import Reader
 
     reader = Reader(load_base(BASE, assets / BASE))
     found = reader.features([Met(Dialogue((Turn("user", text="hello"),)), "one two " * 400, voice(200))])
-    assert found.shape == (1, len(model.weights))
+    assert found.shape == (1, sum(reader.sizes.values()))
+
+
+def test_words_read_the_same_with_a_recording_and_without(assets: Path) -> None:
+    from wavalign.models.loading import load_base
+    from wavalign.rewards.preference_features import Reader
+
+    base = load_base(BASE, assets / BASE)
+    prompt = Dialogue((Turn("user", text="hello"),))
+    spoken = Reader(base).features([Met(prompt, "one two", voice(200))])
+    words = Reader(base, ("text", "likelihood")).features([Met(prompt, "one two", None), Met(prompt, "two one", None)])
+    np.testing.assert_allclose(spoken[:, : words.shape[1]], words[:1], atol=1e-5)
+    assert np.abs(words[0] - words[1]).max() > 1e-3
+    with pytest.raises(ValueError, match="layer"):
+        Reader(base, layers=[99])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from wavalign.rewards.preference_fit import BOTH_BAD, LEFT, RIGHT, TIE, Prior, fit
-from wavalign.rewards.preference_held_out import accuracy, best_width, foretell
+from wavalign.rewards.preference_held_out import WIDTHS, accuracy, best, foretell
 from wavalign.rewards.preference_model import Calibration, Scaling
 
 WIDE = Prior(weight=1e3, level=1e3, side=1e-3, ties=1e3, own_side=1e-3, own_ties=1e-3)
@@ -91,7 +91,7 @@ def planted(votes: int = 240, features: int = 30, strength: float = 2.0, raters:
     chances /= chances.sum(1, keepdims=True)
     outcome = (rng.random(votes)[:, None] > chances.cumsum(1)).sum(1)
     prompt = rng.integers(0, votes // 2, votes)
-    return {"left": left, "right": right, "outcome": outcome, "prompt": prompt, "rater": rater}
+    return {"readings": [(left, right)], "outcome": outcome, "prompt": prompt, "rater": rater}
 
 
 def test_a_planted_criterion_is_found_on_pairs_that_were_held_out() -> None:
@@ -100,13 +100,24 @@ def test_a_planted_criterion_is_found_on_pairs_that_were_held_out() -> None:
     judged = accuracy(found.gaps, votes["outcome"], votes["prompt"], votes["rater"])
     assert judged.value > 0.7
     assert judged.low > 0.6
-    truth = votes["left"][:, 0] - votes["right"][:, 0]
-    assert np.corrcoef(found.gaps, truth)[0, 1] > 0.8
-    voted = votes["left"], votes["right"], votes["outcome"]
-    width = best_width(*voted, votes["prompt"], votes["rater"])
-    whole = fit(*voted, votes["rater"], Prior(weight=width))
+    ((left, right),) = votes["readings"]
+    assert np.corrcoef(found.gaps, left[:, 0] - right[:, 0])[0, 1] > 0.8
+    which, width = best(**votes)
+    assert (which, width in WIDTHS) == (0, True)
+    whole = fit(left, right, votes["outcome"], votes["rater"], Prior(weight=width))
     assert np.abs(whole.weights).argmax() == 0
     assert abs(whole.weights[0]) > 4 * np.abs(whole.weights[1:]).mean()
+
+
+def test_what_tells_the_better_reply_is_read_and_noise_is_not() -> None:
+    """Three ways to read the same votes: noise alone, what raters go by alone, and both."""
+    votes = planted(160, features=2, seed=3)
+    ((left, right),) = votes["readings"]
+    noise = np.random.default_rng(4).normal(size=(2, len(left), 30))
+    both = [np.concatenate([side, more], axis=1) for side, more in zip((left, right), noise, strict=True)]
+    readings = [tuple(noise), (left, right), tuple(both)]
+    which, _ = best(**{**votes, "readings": readings})
+    assert which == 1
 
 
 def test_without_a_criterion_held_out_accuracy_is_not_above_chance() -> None:
@@ -123,7 +134,7 @@ def test_a_vote_is_foretold_without_its_prompt_and_its_rater() -> None:
     rater = rng.permutation(np.arange(prompts * each) % 8)
     left, right = np.eye(prompts)[prompt], np.zeros((prompts * each, prompts))
     outcome = np.repeat(rng.integers(0, 2, prompts), each)
-    judged = accuracy(foretell(left, right, outcome, prompt, rater).gaps, outcome, prompt, rater)
+    judged = accuracy(foretell([(left, right)], outcome, prompt, rater).gaps, outcome, prompt, rater)
     assert judged.value == pytest.approx(0.5, abs=0.05)
 
 
@@ -185,14 +196,33 @@ def test_votes_of_both_bad_tell_where_acceptable_begins() -> None:
     assert scale(np.array([scale.centre]))[0] == 3
 
 
-def test_features_are_scaled_by_block_and_held_within_what_was_voted_on() -> None:
-    left = np.array([[2.0, 0.0, 100.0], [0.0, 0.0, np.nan]])
-    right = np.array([[0.0, 2.0, 300.0], [0.0, 0.0, 200.0]])
-    scaling = Scaling.of(left, right, {"text": 2, "measures": 1})
+def test_measures_are_scaled_to_one_size_and_held_within_what_was_voted_on() -> None:
+    left, right = np.array([[100.0], [np.nan]]), np.array([[300.0], [200.0]])
+    scaling = Scaling.of(left, right, {"measures": 1})
     apart = scaling(left) - scaling(right)
-    assert np.square(apart[:, :2]).sum(1).mean() == pytest.approx(1)
-    assert np.square(apart[:, 2]).mean() == pytest.approx(1)
-    assert scaling(np.array([[np.nan, np.nan, np.nan]])) == pytest.approx(0)  # unknown is the mean
-    assert scaling(np.array([[1e9, -1e9, 1e9]])) == pytest.approx(
-        np.array([[scaling.high[0], scaling.low[1], scaling.high[2]]])
-    )
+    assert np.square(apart).mean() == pytest.approx(1)
+    assert scaling(np.array([[np.nan]])) == pytest.approx(0)  # unknown is the mean
+    held = scaling(np.array([[1e9], [-1e9]]))
+    assert held == pytest.approx(np.array([scaling.parts["measures"].high, scaling.parts["measures"].low]))
+
+
+def test_hidden_states_are_turned_and_evened_out_halfway_by_hand() -> None:
+    """Two directions, (1, 1) and (1, -1), in which four replies lie at +-16 and at +-1 times the unit vector.
+
+    Divided by the roots of their deviations they lie at +-4 and +-1 of one unit; mean squared length of the two
+    differences, (8, 0) and (0, 2), is (64 + 4) / 2 = 34.
+    """
+    wide, narrow = np.array([1, 1]) / math.sqrt(2), np.array([1, -1]) / math.sqrt(2)
+    left, right = np.array([16 * wide, narrow]), np.array([-16 * wide, -narrow])
+    scaled = Scaling.of(left, right, {"text 1": 2})(np.concatenate([left, right]))
+    assert np.abs(scaled) == pytest.approx(np.array([[4, 0], [0, 1], [4, 0], [0, 1]]) / math.sqrt(34), abs=1e-9)
+    assert scaled[:2] == pytest.approx(-scaled[2:])
+
+
+def test_parts_are_apart_and_can_be_left_out() -> None:
+    rng = np.random.default_rng(0)
+    left, right = rng.normal(size=(2, 6, 5))
+    scaling = Scaling.of(left, right, {"text 1": 3, "measures": 2})
+    assert scaling.coordinates == {"text 1": slice(0, 3), "measures": slice(3, 5)}
+    alone = scaling.only(["measures"])
+    assert alone(left[:, 3:]) == pytest.approx(scaling(left)[:, 3:])

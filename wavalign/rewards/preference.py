@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wavalign.rewards.config import RewardConfig
-from wavalign.rewards.preference_features import Met, Reader
+from wavalign.rewards.preference_features import SOUND, Met, Reader
 from wavalign.rewards.preference_model import FOLDER, PreferenceModel, fingerprint
 from wavalign.rewards.protocol import LOWEST, Answer, Judged, RewardError
 from wavalign.rewards.registry import RewardContext
@@ -42,7 +42,7 @@ class PreferenceReward:
 
     @property
     def needs_audio(self) -> bool:
-        return not {"speech", "measures"}.isdisjoint(self.model.facts["blocks"])
+        return not set(SOUND).isdisjoint(self.model.facts["blocks"])
 
     @property
     def channel(self) -> Judged:
@@ -68,7 +68,7 @@ class PreferenceReward:
         told = self.model.facts["base"]["name"]
         lent = self.context.base
         base = lent if lent is not None and lent.name == told else load_base(told, self._base_folder())
-        return Reader(base, self.model.facts["blocks"], self.model.facts["layer"])
+        return Reader(base, self.model.facts["blocks"], self.model.facts["layers"])
 
     def _base_folder(self) -> Path:
         from wavalign.models.protocol import CheckpointError

@@ -1,10 +1,12 @@
 """What a reward model sees of a reply: what the frozen base makes of its words and its speech, and acoustic measures.
 
 A reply is read as raters met it, words and recording, and encoded again: votes hold no tokens, and a reply sampled in
-training must look like one that was voted on. Raters hear both sides at one loudness with silences of their own, so
-every recording is cut to its speech and brought to one level first, and no level is measured. The user's turns are read
-as words where those are known: a question that was typed and the same one spoken are then one question, and a base
-that mishears does not mislead the judge; how the user sounded is not judged.
+training must look like one that was voted on. Its words are read by themselves, where they end: the state there has
+seen all of them, while a mean over them drowns the one that matters. Its speech is read in the base's own layout, as
+the mean over its positions. States are taken halfway up the base and at its last layer. Raters hear both sides at one
+loudness with silences of their own, so every recording is cut to its speech and brought to one level first, and no
+level is measured. The user's turns are read as words where those are known: a question that was typed and the same one
+spoken are then one question, and a base that mishears does not mislead the judge; how the user sounded is not judged.
 """
 
 from __future__ import annotations
@@ -27,10 +29,12 @@ from wavalign.models.layout import LayoutError
 from wavalign.models.protocol import Channel
 
 Block = Literal["text", "speech", "likelihood", "measures"]
-BLOCKS: tuple[Block, ...] = ("text", "speech", "likelihood", "measures")
-"""text, speech: means of hidden states over the words' and over the speech's positions. likelihood: how likely the base
-finds the reply. measures: of the sound."""
-LIKELIHOOD = ("mean_word", "least_likely_word", "mean_speech")
+BLOCKS: tuple[Block, ...] = ("text", "likelihood", "speech", "measures")
+"""text: hidden states where the words end. likelihood: how likely the base finds the words. speech: means of hidden
+states over the speech's positions, and how likely it is. measures: of the sound."""
+SOUND: tuple[Block, ...] = ("speech", "measures")
+"""Blocks that are read from the recording; the others are read from the words."""
+LIKELIHOOD = ("mean_word", "least_likely_word")
 """Log-probabilities in nats."""
 MEASURED = (
     "log_speech_seconds",
@@ -62,29 +66,34 @@ class Met:
 class Reader:
     """Features of replies by one base with every adapter switched off. Thread-safe.
 
-    ``layer``: after which of the base's layers hidden states are taken, 1 to all of them.
+    ``layers``: after which of the base's layers hidden states are taken, from 1 on; by default halfway and at the last.
     """
 
-    def __init__(self, base: Base, blocks: Sequence[Block] = BLOCKS, layer: int | None = None) -> None:
+    def __init__(self, base: Base, blocks: Sequence[Block] = BLOCKS, layers: Sequence[int] | None = None) -> None:
         self.base = base
         self.blocks = tuple(block for block in BLOCKS if block in blocks)
-        self.layers: int = base.network.config.num_hidden_layers
-        self.layer = self.layers if layer is None else layer
+        count: int = base.network.config.num_hidden_layers
+        self.layers = tuple(sorted(set(layers if layers is not None else (max(1, count // 2), count))))
         self.policy = InterleavedModel(base, {})
-        if not self.blocks or not 1 <= self.layer <= self.layers:
-            raise ValueError(f"There is nothing to read: blocks {self.blocks}, layer {self.layer} of {self.layers}.")
+        if not self.blocks or not self.layers or not all(1 <= layer <= count for layer in self.layers):
+            raise ValueError(f"There is nothing to read: blocks {self.blocks}, layers {self.layers} of {count}.")
 
     @property
     def needs_audio(self) -> bool:
-        return not {"speech", "measures"}.isdisjoint(self.blocks)
+        return not set(SOUND).isdisjoint(self.blocks)
 
     @property
-    def sizes(self) -> dict[Block, int]:
-        """Features of each block, in their order."""
+    def sizes(self) -> dict[str, int]:
+        """Features of each part, in their order; a part's name begins with its block's."""
         hidden = self.base.network.config.hidden_size
-        every: dict[Block, int] = {"text": hidden, "speech": hidden}
-        every |= {"likelihood": len(LIKELIHOOD), "measures": len(MEASURED)}
-        return {block: every[block] for block in self.blocks}
+        states = {block: {f"{block} {layer}": hidden for layer in self.layers} for block in ("text", "speech")}
+        every: dict[Block, dict[str, int]] = {
+            "text": states["text"],
+            "likelihood": {"likelihood": len(LIKELIHOOD)},
+            "speech": {**states["speech"], "speech likelihood": 1},
+            "measures": {"measures": len(MEASURED)},
+        }
+        return {part: size for block in self.blocks for part, size in every[block].items()}
 
     def readable(self, reply: Met) -> bool:
         """Whether there are words, and sound where sound is read."""
@@ -96,34 +105,41 @@ class Reader:
         found = np.full((len(replies), sum(self.sizes.values())), np.nan)
         for start in range(0, len(replies), _AT_ONCE):
             batch = [self._prepared(reply) for reply in replies[start : start + _AT_ONCE]]
-            rows = [np.zeros((len(batch), 0))]
-            if self.blocks != ("measures",):
-                made = self._made_of(batch)
-                rows += [made[block] for block in self.blocks if block in made]
+            blocks: dict[Block, np.ndarray] = {}
+            if not {"text", "likelihood"}.isdisjoint(self.blocks):
+                blocks |= self._of_words(batch)
+            if "speech" in self.blocks:
+                blocks |= self._of_speech(batch)
             if "measures" in self.blocks:
-                rows.append(np.array([_measured(reply) for reply in batch]))
-            found[start : start + len(batch)] = np.concatenate(rows, axis=1)
+                blocks["measures"] = np.array([_measured(reply) for reply in batch])
+            found[start : start + len(batch)] = np.concatenate([blocks[block] for block in self.blocks], axis=1)
         return found
 
     def _prepared(self, reply: Met) -> Met:
         sounds = self.needs_audio and reply.waveform is not None
         return Met(reply.prompt, reply.text, as_heard(reply.waveform) if sounds else None)
 
-    def _made_of(self, replies: Sequence[Met]) -> dict[Block, np.ndarray]:
-        """What the base makes of replies, each block float64 (n, size)."""
-        prompts = [self.policy.encode_prompt(as_words(reply.prompt)) for reply in replies]
-        completions = []
-        for prompt, reply in zip(prompts, replies, strict=True):
-            completions.append(self._completion(reply)[: self.base.context - len(prompt)])
-        found: dict[Block, list[torch.Tensor]] = {"text": [], "speech": [], "likelihood": []}
-        for (states, logprobs), tokens in zip(self._forward(prompts, completions), completions, strict=True):
-            channels = torch.from_numpy(self.policy.channel_of(tokens))
-            words, sounds = channels == int(Channel.TEXT), channels == int(Channel.SPEECH)
-            found["text"].append(states[words].mean(0))
-            found["speech"].append(states[sounds].mean(0))
-            least = logprobs[words].min() if words.any() else torch.tensor(math.nan)
-            found["likelihood"].append(torch.stack([logprobs[words].mean(), least, logprobs[sounds].mean()]))
-        return {block: torch.stack(rows).double().numpy() for block, rows in found.items()}
+    def _of_words(self, replies: Sequence[Met]) -> dict[Block, np.ndarray]:
+        """The words by themselves, without the sound between them: the same with a recording and without."""
+        tokens, prompter = self.base.tokens, self.base.prompter
+        words = [prompter.text_ids(reply.text) for reply in replies]
+        end = [] if tokens.text_end is None else [tokens.text_end]
+        states, likelihood = [], []
+        for told, (hidden, logprobs) in zip(words, self._read(replies, [[*each, *end] for each in words]), strict=True):
+            said = logprobs[: len(told)]
+            # An empty mean is NaN: a prompt that fills the context leaves nothing of the reply to be read.
+            states.append(hidden[:, -1:].mean(1).flatten())
+            likelihood.append(torch.stack([said.mean(), said.min() if len(said) else said.mean()]))
+        return {"text": _numbers(states), "likelihood": _numbers(likelihood)}
+
+    def _of_speech(self, replies: Sequence[Met]) -> dict[Block, np.ndarray]:
+        rows = [self._completion(reply) for reply in replies]
+        found = []
+        for row, (hidden, logprobs) in zip(rows, self._read(replies, rows), strict=True):
+            channels = torch.from_numpy(self.policy.channel_of(row[: len(logprobs)]))
+            sounds = channels == int(Channel.SPEECH)
+            found.append(torch.cat([hidden[:, sounds].mean(1).flatten(), logprobs[sounds].mean(0, keepdim=True)]))
+        return {"speech": _numbers(found)}
 
     def _completion(self, reply: Met) -> list[int]:
         """The reply's tokens in the base's layout; words, then sounds, where there is too little sound for it."""
@@ -137,11 +153,13 @@ class Reader:
             return [*words, *end, *tokens.speech_ids(codes)]
 
     @torch.no_grad()
-    def _forward(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    def _read(
+        self, replies: Sequence[Met], completions: Sequence[Sequence[int]]
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """For each row, float32: hidden states (T, hidden) of the completion, and its log-probabilities (T,)."""
-        rows = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
+        """For each reply, float32: hidden states (layers, T, hidden) of its completion, as much of it as the base's
+        context holds, and its log-probabilities (T,)."""
+        prompts = [self.policy.encode_prompt(as_words(reply.prompt)) for reply in replies]
+        rows = [[*prompt, *tokens][: self.base.context] for prompt, tokens in zip(prompts, completions, strict=True)]
         longest = max(map(len, rows))
         network = self.base.network
         device = next(network.parameters()).device
@@ -155,7 +173,8 @@ class Reader:
                 first, last = len(prompt), len(row)
                 logits = head(output.last_hidden_state[place, first - 1 : last - 1]).float()
                 logprobs = logits.log_softmax(-1).gather(1, ids[place, first:last, None])[:, 0]
-                found.append((output.hidden_states[self.layer][place, first:last].float().cpu(), logprobs.cpu()))
+                states = torch.stack([output.hidden_states[layer][place, first:last] for layer in self.layers])
+                found.append((states.float().cpu(), logprobs.cpu()))
         return found
 
 
@@ -178,6 +197,10 @@ def as_heard(waveform: Waveform) -> Waveform:
     silence = np.zeros(round(_BLINK_SECONDS * waveform.sample_rate), np.float32)
     speech = speech * np.float32(10 ** ((LEVEL_DBFS - level) / 20))
     return Waveform(np.concatenate([silence, speech, silence]), waveform.sample_rate)
+
+
+def _numbers(rows: Sequence[torch.Tensor]) -> np.ndarray:
+    return torch.stack(list(rows)).double().numpy()
 
 
 def _measured(reply: Met) -> list[float]:

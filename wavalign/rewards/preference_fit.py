@@ -33,7 +33,7 @@ class Prior:
     ``level`` is of the two replies' mean score."""
 
     weight: float = 1.0
-    level: float = 3.0
+    level: float = 10.0
     side: float = 1.0
     ties: float = 2.0
     own_side: float = 0.5

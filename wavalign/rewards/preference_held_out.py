@@ -19,8 +19,10 @@ from wavalign.rewards.preference_fit import BOTH_BAD, LEFT, RIGHT, Davidson, Pri
 
 FOLDS = 5
 _INNER_FOLDS = 3
-WIDTHS = (0.1, 0.3, 1.0, 3.0)
+WIDTHS = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Prior widths of the weights that are tried."""
+Reading = tuple[np.ndarray, np.ndarray]
+"""Features (n, k) of the left and of the right reply of every vote, as one choice of what to read gives them."""
 CHANCE = 0.5
 
 
@@ -76,8 +78,7 @@ def accuracy(guess: np.ndarray, outcome: np.ndarray, prompt: np.ndarray, rater: 
 
 
 def foretell(
-    left: np.ndarray,
-    right: np.ndarray,
+    readings: Sequence[Reading],
     outcome: np.ndarray,
     prompt: np.ndarray,
     rater: np.ndarray,
@@ -85,8 +86,8 @@ def foretell(
 ) -> Foretold:
     """Scores of all votes' replies, each from a fit without its prompt and its rater.
 
-    left, right (n, k): features; outcome (n,) codes of ``preference_fit``; prompt, rater (n,): what is held out
-    together. ``told`` hears the share that is done.
+    Which of the ``readings`` and which prior is chosen anew for every fit, from the votes that it sees. outcome (n,)
+    codes of ``preference_fit``; prompt, rater (n,): what is held out together. ``told`` hears the share that is done.
 
     Raises:
         ValueError: when there are too few votes to hold any out.
@@ -102,26 +103,29 @@ def foretell(
             continue
         if len(np.unique(prompt[known])) < 2:
             raise ValueError("There are too few votes on different prompts to hold some of them out.")
-        votes = left[known], right[known], outcome[known]
-        width = best_width(*votes, prompt[known], rater[known])
-        found = fit(*votes, _numbered(rater[known]), Prior(weight=width))
-        scores[:, tested] = left[tested] @ found.weights, right[tested] @ found.weights
+        seen = [(left[known], right[known]) for left, right in readings]
+        which, width = best(seen, outcome[known], prompt[known], rater[known])
+        found = fit(*seen[which], outcome[known], _numbered(rater[known]), Prior(weight=width))
+        scores[:, tested] = [side[tested] @ found.weights for side in readings[which]]
         told((number + 1) / len(cells))
     return Foretold(*scores)
 
 
-def best_width(
-    left: np.ndarray,
-    right: np.ndarray,
+def best(
+    readings: Sequence[Reading],
     outcome: np.ndarray,
     prompt: np.ndarray,
     rater: np.ndarray,
     widths: Sequence[float] = WIDTHS,
-) -> float:
-    """The prior width under which held-out prompts' votes are most likely."""
+) -> tuple[int, float]:
+    """The number of the reading, and the prior width, under which held-out prompts' votes are most likely.
+
+    Widths are tried from the narrowest on, until one foretells worse than the one before.
+    """
     fold = _folds(prompt, _INNER_FOLDS)
 
-    def likelihood(width: float) -> float:
+    def likelihood(reading: Reading, width: float) -> float:
+        left, right = reading
         total = 0.0
         for each in range(fold.max() + 1):
             known, tested = fold != each, fold == each
@@ -130,7 +134,17 @@ def best_width(
             total += tested.sum() * found.log_likelihood(left[tested], right[tested], outcome[tested])
         return total
 
-    return max(widths, key=likelihood)
+    chosen, most = (0, widths[0]), -math.inf
+    for number, reading in enumerate(readings):
+        before = -math.inf
+        for width in widths:
+            found = likelihood(reading, width)
+            if found > most:
+                chosen, most = (number, width), found
+            if found < before:
+                break
+            before = found
+    return chosen
 
 
 def _design_effect(hits: np.ndarray, prompt: np.ndarray, rater: np.ndarray, clusters: int) -> float:

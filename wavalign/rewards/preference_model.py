@@ -6,8 +6,8 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,57 +21,91 @@ from wavalign.rewards.preference_fit import BOTH_BAD
 from wavalign.rewards.protocol import HIGHEST, LOWEST, RewardError
 
 TENSORS, FACTS = "preference.safetensors", "preference.json"
-FORMAT = 1
+FORMAT = 2
 FOLDER = "reward-models"
 """Of the home folder: models there are known by their folder's name."""
 _ENOUGH_BOTH_BAD = 10
 _ENDS = 1 << 20
-_OF_MANY_UNITS = ("measures", "likelihood")
+_OF_MANY_UNITS = ("measures", "likelihood", "speech likelihood")
+_NOTHING = 1e-6
+"""Directions in which replies differ by less than this share of the widest are dropped."""
 
 
 @dataclass(frozen=True)
-class Scaling:
-    """Features (k,) to the scale that one prior suits: centred, every block of one size, within what was voted on.
-
-    A feature beyond all replies that were voted on counts as the outermost of them: nobody said that more is better
-    still, and a policy that is trained against the score would otherwise leave for where nobody has been.
-    """
+class Part:
+    """One part's features (k,) to coordinates (m,): centred by ``mean``, turned and stretched by ``axes`` (k, m), and
+    held between ``low`` and ``high`` (m,)."""
 
     mean: np.ndarray
-    factor: np.ndarray
+    axes: np.ndarray
     low: np.ndarray
     high: np.ndarray
 
     @classmethod
-    def of(cls, left: np.ndarray, right: np.ndarray, sizes: Mapping[str, int]) -> Scaling:
-        """From both replies' features (n, k) of every vote; what cannot be measured is NaN.
-
-        Each block of differences has a mean squared length of 1, so that a prior width is what a block may add to a
-        gap in logits. Measures and likelihoods have units of their own and are first divided by their deviations.
-        """
+    def of(cls, left: np.ndarray, right: np.ndarray, many_units: bool) -> Part:
         both = np.concatenate([left, right])
         known = np.isfinite(both)
         count = np.maximum(known.sum(0), 1)
         mean = np.where(known, both, 0.0).sum(0) / count
-        factor = np.ones(both.shape[1])
-        start = 0
-        for block, size in sizes.items():
-            place = slice(start, start + size)
-            start += size
-            if block in _OF_MANY_UNITS:
-                centred = np.where(known[:, place], both[:, place] - mean[place], 0.0)
-                deviation = np.sqrt(np.square(centred).sum(0) / count[place])
-                factor[place] = np.where(deviation > 0, 1 / np.where(deviation > 0, deviation, 1.0), 0.0)
-            apart = np.nan_to_num((left - right)[:, place] * factor[place])
-            length = math.sqrt(float(np.square(apart).sum(1).mean()))
-            factor[place] *= 1 / length if length > 0 else 0.0
-        scaled = np.where(known, (both - mean) * factor, 0.0)
-        return cls(mean, factor, scaled.min(0), scaled.max(0))
+        centred = np.where(known, both - mean, 0.0)
+        if many_units:
+            deviation = np.sqrt(np.square(centred).sum(0) / count)
+            axes = np.diag(np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0))
+        else:
+            _, size, directions = np.linalg.svd(centred, full_matrices=False)
+            kept = size > _NOTHING * max(size[0], np.finfo(float).tiny)
+            axes = directions[kept].T / np.sqrt(size[kept])
+        scaled = centred @ axes
+        apart = scaled[: len(left)] - scaled[len(left) :]
+        length = math.sqrt(float(np.square(apart).sum(1).mean()))
+        stretch = 1 / length if length > 0 else 0.0
+        scaled = scaled * stretch
+        return cls(mean, axes * stretch, scaled.min(0), scaled.max(0))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """(n, k) to (n, k); what is not known is the mean of what was voted on."""
-        scaled = np.where(np.isfinite(features), (features - self.mean) * self.factor, 0.0)
+        scaled = np.where(np.isfinite(features), features - self.mean, 0.0) @ self.axes
         return np.clip(scaled, self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Features (n, k) to coordinates (n, m) on the scale that one prior suits, part by part; what is not known is the
+    mean of what was voted on.
+
+    The differences of each part have a mean squared length of 1, so that a prior width is what a part may add to a gap
+    in logits. Measures and likelihoods have units of their own and are divided by their deviations. Hidden states vary
+    most with what was asked and how it is phrased; every principal axis is divided by the root of its deviation, which
+    is halfway to all axes counting alike.
+
+    A coordinate beyond all replies that were voted on counts as the outermost of them: nobody said that more is better
+    still, and a policy that is trained against the score would otherwise leave for where nobody has been.
+    """
+
+    parts: Mapping[str, Part]
+
+    @classmethod
+    def of(cls, left: np.ndarray, right: np.ndarray, sizes: Mapping[str, int]) -> Scaling:
+        """From both replies' features (n, k) of every vote; what cannot be measured is NaN. ``sizes`` of the parts."""
+        places = _places(sizes)
+        return cls({name: Part.of(left[:, at], right[:, at], name in _OF_MANY_UNITS) for name, at in places.items()})
+
+    @property
+    def coordinates(self) -> dict[str, slice]:
+        """Where each part's coordinates are."""
+        return _places({name: part.axes.shape[1] for name, part in self.parts.items()})
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        places = _places({name: len(part.mean) for name, part in self.parts.items()})
+        return np.concatenate([part(features[:, places[name]]) for name, part in self.parts.items()], axis=1)
+
+    def only(self, blocks: Sequence[str]) -> Scaling:
+        """Of these blocks' parts."""
+        return Scaling({name: part for name, part in self.parts.items() if name.split()[0] in blocks})
+
+
+def _places(sizes: Mapping[str, int]) -> dict[str, slice]:
+    ends = np.cumsum(list(sizes.values()))
+    return {name: slice(int(end) - size, int(end)) for (name, size), end in zip(sizes.items(), ends, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -115,9 +149,9 @@ class Calibration:
 
 @dataclass(frozen=True)
 class PreferenceModel:
-    """``weights`` (k,) of scaled features. ``facts`` is all that is known of how it was made, as plain JSON:
+    """``weights`` (m,) of coordinates. ``facts`` is all that is known of how it was made, as plain JSON:
 
-    base (name, fingerprint), blocks, layer, source, votes, held_out (accuracy, baselines), calibration, made_from.
+    base (name, fingerprint), blocks, layers, source, votes, held_out (accuracy, baselines), calibration, made_from.
     """
 
     weights: np.ndarray
@@ -149,12 +183,12 @@ class PreferenceModel:
         draft = folder.with_name(f".{folder.name}.part")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        scaling = self.scaling
-        tensors = {"weights": self.weights, "mean": scaling.mean, "factor": scaling.factor}
-        tensors |= {"low": scaling.low, "high": scaling.high}
+        tensors = {"weights": self.weights}
+        for name, part in self.scaling.parts.items():
+            tensors |= {f"{name}/{field.name}": getattr(part, field.name) for field in fields(Part)}
         save_file({name: np.ascontiguousarray(each) for name, each in tensors.items()}, str(draft / TENSORS))
-        calibration = {"centre": self.calibration.centre, "spread": self.calibration.spread}
-        facts = {"format": FORMAT, **self.facts, "calibration": {**calibration, "told_by": self.calibration.told_by}}
+        told = {"parts": list(self.scaling.parts), "calibration": asdict(self.calibration)}
+        facts = {"format": FORMAT, **self.facts, **told}
         (draft / FACTS).write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         if folder.exists():
             folder.rmdir()
@@ -176,8 +210,10 @@ class PreferenceModel:
             tensors = load_file(str(folder / TENSORS))
             calibration = Calibration(**facts.pop("calibration"))
             if facts.pop("format") != FORMAT:
-                raise RewardError(f"{folder} was made by a newer program.")
-            scaling = Scaling(*(tensors[name] for name in ("mean", "factor", "low", "high")))
+                raise RewardError(f"{folder} was made by another version of this program: train it again.")
+            names = [field.name for field in fields(Part)]
+            parts = {part: Part(*(tensors[f"{part}/{name}"] for name in names)) for part in facts.pop("parts")}
+            scaling = Scaling(parts)
             model = cls(tensors["weights"], scaling, calibration, facts)
             model.facts["held_out"]["accuracy"]["low"], model.facts["base"]["fingerprint"]
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:

@@ -16,7 +16,7 @@ import argparse
 import itertools
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from wavalign.rewards.preference_features import BLOCKS, Block, Met, Reader, as_heard
+from wavalign.rewards.preference_features import BLOCKS, SOUND, Block, Met, Reader, as_heard
 from wavalign.rewards.preference_fit import BOTH_BAD, LEFT, OUTCOMES, RIGHT, Prior, fit
-from wavalign.rewards.preference_held_out import Accuracy, accuracy, best_width, foretell
+from wavalign.rewards.preference_held_out import Accuracy, accuracy, best, foretell
 from wavalign.rewards.preference_model import Calibration, PreferenceModel, Scaling, fingerprint
 from wavalign.rewards.preference_votes import Votes
 from wavalign.rewards.protocol import RewardError
@@ -60,20 +60,16 @@ class Learned:
         return len(self.outcome)
 
 
-def read(
-    votes: Votes, reader: Reader, told: Told = lambda what, share: None, stop: threading.Event | None = None
-) -> Learned:
+def read(votes: Votes, reader: Reader, told: Told = lambda what, share: None) -> Learned:
     """Features of all votes.
 
     Raises:
-        RewardError: when too few can be learned from, or ``stop`` was set.
+        RewardError: when too few can be learned from.
     """
     parts: list[np.ndarray] = []
     outcome, prompt, rater, longer = [], [], [], []
     source = iter(votes)
     while batch := list(itertools.islice(source, _AT_ONCE)):
-        if stop is not None and stop.is_set():
-            raise StoppedError("Stopped before the reward model was trained.")
         usable = [vote for vote in batch if reader.readable(vote.left) and reader.readable(vote.right)]
         if len(usable) < len(batch):
             votes.left_out["a reply without words or sound"] += len(batch) - len(usable)
@@ -97,31 +93,55 @@ def read(
     return Learned(both[:, 0], both[:, 1], *arrays)
 
 
-def learn(votes: Learned, sizes: dict[Block, int], told: Told = lambda what, share: None) -> PreferenceModel:
-    """The model with its held-out figures in ``facts``.
+def learn(
+    votes: Learned, sizes: Mapping[str, int], told: Told = lambda what, share: None
+) -> tuple[PreferenceModel, tuple[Block, ...]]:
+    """The model with its held-out figures in ``facts``, and the blocks that it reads: those, among ``_choices``,
+    which foretell held-out votes best.
 
     Raises:
         RewardError: when too few prompts were voted on to hold some out.
     """
     scaling = Scaling.of(votes.left, votes.right, sizes)
     left, right = scaling(votes.left), scaling(votes.right)
+    choices = _choices(sizes)
+    columns = [np.concatenate([_columns(scaling, block) for block in blocks]) for blocks in choices]
     # A rotation changes no fit: with fewer votes than features, the directions that no reply takes are dropped.
-    _, _, axes = np.linalg.svd(np.concatenate([left, right]), full_matrices=False)
-    left, right = left @ axes.T, right @ axes.T
+    axes = [np.linalg.svd(np.concatenate([left, right])[:, at], full_matrices=False)[2] for at in columns]
+    readings = [(left[:, at] @ turn.T, right[:, at] @ turn.T) for at, turn in zip(columns, axes, strict=True)]
     try:
         foretold = foretell(
-            left, right, votes.outcome, votes.prompt, votes.rater, lambda share: told("Holding out", share)
+            readings, votes.outcome, votes.prompt, votes.rater, lambda share: told("Holding out", share)
         )
     except ValueError as error:
         raise RewardError(str(error)) from error
     pairs = votes.outcome != BOTH_BAD
-    voted = left[pairs], right[pairs], votes.outcome[pairs]
-    rater = np.unique(votes.rater[pairs], return_inverse=True)[1]
-    width = best_width(*voted, votes.prompt[pairs], rater)
-    found = fit(*voted, rater, Prior(weight=width))
+    voted = [(left[pairs], right[pairs]) for left, right in readings]
+    outcome, rater = votes.outcome[pairs], np.unique(votes.rater[pairs], return_inverse=True)[1]
+    which, width = best(voted, outcome, votes.prompt[pairs], rater)
+    found = fit(*voted[which], outcome, rater, Prior(weight=width))
     # The scale is read off held-out scores: fitted ones are too sure of what they saw.
     calibration = Calibration.of(foretold.left, foretold.right, votes.outcome)
-    return PreferenceModel(axes.T @ found.weights, scaling, calibration, _figures(votes, foretold.gaps, width, found))
+    figures = _figures(votes, foretold.gaps, width, found)
+    weights = axes[which].T @ found.weights
+    return PreferenceModel(weights, scaling.only(choices[which]), calibration, figures), choices[which]
+
+
+def _choices(sizes: Mapping[str, int]) -> list[tuple[Block, ...]]:
+    """What may be read, the least first: the words, the acoustic measures, all of the sound, the words and either.
+
+    Hidden states are many and measures few: where the measures say it all, states only drown them.
+    """
+    present = {block for block in BLOCKS if any(part.split()[0] == block for part in sizes)}
+    words = present.difference(SOUND)
+    wanted = [words, present & {"measures"}, present & {*SOUND}, words | (present & {"measures"}), present]
+    choices = [tuple(block for block in BLOCKS if block in each) for each in wanted]
+    return [each for each in dict.fromkeys(choices) if each]
+
+
+def _columns(scaling: Scaling, block: Block) -> np.ndarray:
+    places = [at for part, at in scaling.coordinates.items() if part.split()[0] == block]
+    return np.concatenate([np.arange(at.start, at.stop) for at in places])
 
 
 def _figures(votes: Learned, gaps: np.ndarray, width: float, found: Any) -> dict[str, Any]:
@@ -163,14 +183,14 @@ def train(
     home: Path | None = None,
     base: str = BASE,
     blocks: Sequence[Block] = BLOCKS,
-    layer: int | None = None,
+    layers: Sequence[int] | None = None,
     told: Told = lambda what, share: None,
     stop: threading.Event | None = None,
 ) -> PreferenceModel:
     """A reward model from an export, on the hidden states of ``base``.
 
     Raises:
-        RewardError: when the export cannot be used or holds too little.
+        RewardError: when the export cannot be used or holds too little, or ``stop`` was set.
         CheckpointError: when the base cannot be used.
     """
     from wavalign.models.loading import load_base
@@ -179,16 +199,22 @@ def train(
     votes = Votes.of(export)
     checkpoint = Registry(assets, home).checkpoint(base)
     folder = Path(checkpoint.base)
-    reader = Reader(load_base(checkpoint.base_name, folder), blocks, layer)
-    model = learn(read(votes, reader, told, stop), reader.sizes, told)
+    reader = Reader(load_base(checkpoint.base_name, folder), blocks, layers)
+
+    def heard(what: str, share: float) -> None:
+        if stop is not None and stop.is_set():
+            raise StoppedError("Stopped before the reward model was trained.")
+        told(what, share)
+
+    model, used = learn(read(votes, reader, heard), reader.sizes, heard)
     described = reader.base.tokens.description
     facts = {
         "base": {
             "name": checkpoint.base_name,
             "fingerprint": fingerprint(folder, folder / (described.codec or "codec")),
         },
-        "blocks": list(reader.blocks),
-        "layer": reader.layer,
+        "blocks": list(used),
+        "layers": list(reader.layers),
         "source": votes.source,
         "left_out": dict(votes.left_out),
         "made_from": {"export": votes.path.name, "view": votes.view, "rows": len(votes)},
@@ -207,6 +233,7 @@ def report(model: PreferenceModel) -> str:
     if model.facts["left_out"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in model.facts["left_out"].items())
         lines.append(f"left out: {reasons}")
+    lines.append(f"it reads: {', '.join(model.facts['blocks'])}")
     lines.append(f"held-out pairs foretold ({held['how']}):")
     for name, figures in (("reward model", held["accuracy"]), *held["baselines"].items()):
         lines.append(f"  {name:14} {told_share(figures)} of {figures['pairs']}")
@@ -247,15 +274,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nargs="+",
         choices=BLOCKS,
         default=BLOCKS,
-        help="what is read of a reply; text and likelihood need no sound",
+        help="what may be read of a reply; text and likelihood need no sound",
     )
-    parser.add_argument("--layer", type=int, help="hidden states after this layer (default: the last)")
+    parser.add_argument(
+        "--layers", type=int, nargs="+", help="hidden states after these layers (default: halfway and the last)"
+    )
     options = parser.parse_args(arguments)
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         print(f"{options.out} is not empty; choose a new folder for the reward model.", file=sys.stderr)
         return 1
     try:
-        model = train(options.export, options.assets, options.home, options.base, options.blocks, options.layer, _shown)
+        model = train(
+            options.export, options.assets, options.home, options.base, options.blocks, options.layers, _shown
+        )
         model.save(options.out)
     except (RewardError, CheckpointError, CodecError, ValueError) as error:
         print(f"Cannot train a reward model: {error}", file=sys.stderr)
