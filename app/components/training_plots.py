@@ -71,10 +71,21 @@ PANELS: tuple[Panel, ...] = (
             Curve("loss/sft_speech", "demonstrated speech"),
             Curve("loss/sft_text", "demonstrated words"),
             Curve("loss/rl", "reward's term", right=True),
-            Curve("loss/dpo", "preference", right=True),
+            Curve("loss/preference", "preferred reply"),
         ),
         right="reward's term",
         hint="The reward's term is near 0 on fresh samples by design; its gradient is not.",
+    ),
+    Panel(
+        "pairs",
+        "Preferred replies",
+        "%",
+        (
+            Curve("rewards/accuracies", "found likelier than the other", 100),
+            Curve("rewards/margins", "by how much", right=True),
+        ),
+        right="implicit reward",
+        hint="Of the pairs in the batch, against the reference. 50 % is chance.",
     ),
     Panel(
         "kl",

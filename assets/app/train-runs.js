@@ -127,7 +127,7 @@ function offer(pieces, run) {
 
 async function promote(id) {
   const run = lineOf(id);
-  const name = await askBack("Name of the new checkpoint. It is measured on held-out questions first, then Talk and the Arena have it.", "Promote", run.name);
+  const name = await askBack("Name of the new checkpoint. It is measured on held-out questions first, then Talk and the Arena have it.", "Promote", run.name.replace(/-0*(\d+)$/, "-v$1"));
   if (name && (await act("promote", { job: id, name }))) { choose(id); tick(); }
 }
 
