@@ -77,7 +77,7 @@ class CheckpointsDesk:
                     "device": device,
                     "taken": sum(each.size for each in loaded if each.device == device),
                     "total": budget or memory.total_bytes(device),
-                    "words": f"{in_words(sum(each.size for each in loaded if each.device == device))} in checkpoints, "
+                    "words": f"{_taken(loaded, device)}, "
                     f"{in_words(memory.free_bytes(device))} free of {in_words(memory.total_bytes(device))}"
                     + (f"; checkpoints may take {in_words(budget)}" if budget else ""),
                 }
@@ -259,7 +259,7 @@ def _words(checkpoint: Checkpoint) -> str:
     if checkpoint.layout == REMOTE:
         return f"{checkpoint.provenance['model']} at {checkpoint.provenance['service']}"
     if checkpoint.adapter is not None:
-        return f"adapter on {checkpoint.base_name}"
+        return f"on {checkpoint.base_name}"
     how = [each for each in (checkpoint.dtype, checkpoint.device) if each != "auto"]
     return ", ".join([checkpoint.layout, *how])
 
@@ -270,7 +270,7 @@ def _facts(checkpoint: Checkpoint) -> list[list[str]]:
     method, data, measured = told.get("method"), told.get("data"), told.get("measured")
     rows = [
         ("Source", told.get("source") or told.get("adapter")),
-        ("Revision", told.get("revision")),
+        ("Revision" if "source" in told else "Code revision", told.get("revision")),
         ("Run", told.get("promoted_from") or told.get("run")),
         ("Recipe", told.get("name")),
         ("Started from", told.get("start")),
@@ -303,6 +303,13 @@ def _measured(name: str, measured: Mapping[str, Any]) -> list[list[str]]:
     if rows:
         rows.append(["Measured on", f"{measured.get('prompts')} held-out questions"])
     return rows
+
+
+def _taken(loaded: Any, device: str) -> str:
+    from wavalign.models.memory_estimate import in_words
+
+    size = sum(each.size for each in loaded if each.device == device)
+    return f"{in_words(size)} in checkpoints" if size else "nothing loaded"
 
 
 def _devices() -> list[str]:

@@ -122,7 +122,10 @@ function wishForm(kind, main, rest, arena) {
     for (const input of form.querySelectorAll("input[type=text], select")) data[input.name] = input.value.trim() || null;
     return data;
   };
-  const forget = () => found.replaceChildren();
+  const forget = () => {
+    found.replaceChildren();
+    buttons.hidden = false;
+  };
   form.addEventListener("input", forget);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -145,6 +148,7 @@ function wishForm(kind, main, rest, arena) {
     });
     const warnings = answer.warnings.map((words) => make("p", "points-warning", words));
     found.replaceChildren(facts(answer.rows), ...warnings, add);
+    buttons.hidden = true; // until something is changed
     add.focus();
   });
   return form;

@@ -167,7 +167,7 @@ function showList(answer) {
   const focus = document.activeElement && listBox.contains(document.activeElement)
     ? [document.activeElement.closest(".points-row").dataset.name, document.activeElement.textContent] : null;
   const loading = new Map(answer.loading.map((each) => [each.name, each]));
-  const rows = answer.checkpoints.map((each) => row(each, loading.get(each.name) || loading.get(each.base)));
+  const rows = answer.checkpoints.map((each) => row(each, loading.get(each.name)));
   if (!rows.length) rows.push(make("p", "points-empty", "No checkpoint yet. Add one below."));
   if (answer.trouble) rows.unshift(make("p", "points-trouble", answer.trouble));
   listBox.replaceChildren(...rows);

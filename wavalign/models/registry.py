@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -10,11 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from wavalign.models.protocol import Checkpoint, CheckpointError, Sampling
 from wavalign.models.registry_entries import Entries, Entry, is_hub_id, may_run_code
-from wavalign.models.registry_layouts import REMOTE, Layout, brings_code, layout_of
+from wavalign.models.registry_folders import (
+    config_in,
+    is_base,
+    is_marked,
+    layout_in,
+    provenance_of,
+    read_json,
+    stamp_of,
+)
+from wavalign.models.registry_layouts import REMOTE, brings_code
 from wavalign.models.registry_progress import Board, Tell
 
 ADAPTER_FILE = "adapter_config.json"
@@ -64,8 +70,8 @@ class Registry:
             folders += [(run.name, run / RUN_RESULT) for run in sorted(self.runs.iterdir())]
         for name, folder in folders:
             is_adapter = (folder / ADAPTER_FILE).is_file()
-            if is_adapter or _is_base(folder):
-                ranks.setdefault(name, 0 if not is_adapter or _is_marked(folder) else 1)
+            if is_adapter or is_base(folder):
+                ranks.setdefault(name, 0 if not is_adapter or is_marked(folder) else 1)
         for name, entry in self._listed().items():
             ranks.setdefault(name, 2 if entry.remote else 1 if entry.adapter else 0)
         return tuple(sorted(ranks, key=lambda name: (ranks[name], name)))
@@ -90,7 +96,7 @@ class Registry:
         if (folder / ADAPTER_FILE).is_file():
             base = self.checkpoint(self._base_of(name, folder))
             return _adapted(name, base, folder)
-        return Checkpoint(name, _layout(name, folder).name, folder, name, None, _provenance(folder))
+        return Checkpoint(name, layout_in(name, folder).name, folder, name, None, provenance_of(folder))
 
     def entry(self, name: str) -> Entry | None:
         """What ``checkpoints.yaml`` says of it; None for folders in place."""
@@ -108,7 +114,7 @@ class Registry:
 
             return DEFAULT_SAMPLING
         folder = _here(checkpoint)
-        return _layout(name, folder).opened().default_sampling(folder)
+        return layout_in(name, folder).opened().default_sampling(folder)
 
     def load(self, names: Sequence[str]) -> Any:
         """A model over these checkpoints, which share one base; a base that is loaded already is not loaded again.
@@ -136,7 +142,7 @@ class Registry:
             with self._lock:
                 ready = self._loaded(checkpoints)
         loaded, adapters = ready
-        return _layout(first.base_name, loaded.base_folder).opened().open_model(loaded.base, adapters)
+        return layout_in(first.base_name, loaded.base_folder).opened().open_model(loaded.base, adapters)
 
     def is_loaded(self, name: str) -> bool:
         """Whether asking it needs no loading."""
@@ -223,7 +229,7 @@ class Registry:
         adapters: dict[str, str | None] = {}
         for each in checkpoints:
             stamp, adapter = loaded.adapters.get(each.name, (None, None))
-            if each.adapter is not None and (adapter is None or stamp != _stamp(each)):
+            if each.adapter is not None and (adapter is None or stamp != stamp_of(each)):
                 return None
             adapters[each.name] = None if each.adapter is None else adapter
         return loaded, adapters
@@ -234,12 +240,12 @@ class Registry:
         first = checkpoints[0]
         found = self.bases.find(first.base_name)
         stale = found is not None and any(
-            each.name in found.adapters and found.adapters[each.name][0] != _stamp(each) for each in checkpoints
+            each.name in found.adapters and found.adapters[each.name][0] != stamp_of(each) for each in checkpoints
         )
         if stale:
             self.bases.drop(first.base_name)
         loaded = self.bases.find(first.base_name) or self._load_base(first)
-        loader = _layout(first.base_name, loaded.base_folder).opened()
+        loader = layout_in(first.base_name, loaded.base_folder).opened()
         return loaded, {each.name: self._attach(loader, loaded, each) for each in checkpoints}
 
     def _load_base(self, first: Checkpoint) -> Any:
@@ -251,9 +257,9 @@ class Registry:
             folder = registry_opening.fetched(base.base, base.revision, tell)
             entry = self.entry(base.name)
             source = entry.source if entry is not None else str(folder)
-            layout = _layout(base.name, folder)
+            layout = layout_in(base.name, folder)
             allowed = may_run_code(source)
-            if brings_code(layout, _config(folder)) and not allowed:
+            if brings_code(layout, config_in(folder)) and not allowed:
                 raise CheckpointError(
                     f'"{base.name}" brings Python code of its own, which runs only when the host allows it: start the '
                     f"app with WAVALIGN_TRUST_REMOTE_CODE={source}, after reading that code."
@@ -268,7 +274,7 @@ class Registry:
         with self.board.loading(checkpoint.name) as tell:
             folder = self._adapter_folder(checkpoint, tell)
             adapter = registry_opening.attached(loader, loaded, checkpoint.name, folder)
-        loaded.adapters[checkpoint.name] = (_stamp(self.checkpoint(checkpoint.name)) or ("", 0, 0), adapter)
+        loaded.adapters[checkpoint.name] = (stamp_of(self.checkpoint(checkpoint.name)) or ("", 0, 0), adapter)
         self.bases.measured(loaded.name)
         return adapter
 
@@ -300,8 +306,8 @@ class Registry:
         told = {"source": entry.source} | ({"revision": entry.revision} if entry.revision else {})
         layout = entry.layout or UNKNOWN
         if isinstance(place, Path):
-            told = {**_provenance(place), **told}
-            layout = _layout(name, place).name
+            told = {**provenance_of(place), **told}
+            layout = layout_in(name, place).name
         how = {"dtype": entry.dtype, "device": entry.device, "revision": entry.revision, "arena": entry.arena}
         return Checkpoint(name, layout, place, name, None, told, **how)
 
@@ -361,55 +367,13 @@ class Registry:
                 return name
         name = Path(told).name
         place = self.place(name) if name else None
-        if place is not None and not (place / ADAPTER_FILE).is_file() and _is_base(place):
+        if place is not None and not (place / ADAPTER_FILE).is_file() and is_base(place):
             return name
         return name if name in listed else None
 
 
-def read_json(name: str, path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``, or a ``CheckpointError`` about checkpoint ``name``."""
-    if not path.is_file():
-        raise CheckpointError(f'Checkpoint "{name}" is incomplete: {path.name} is missing. Restore the folder.')
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f'Checkpoint "{name}" is broken: {path.name} is not valid JSON.') from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f'Checkpoint "{name}" is broken: {path.name} does not hold a JSON object.')
-    return data
-
-
-def _layout(name: str, folder: Path) -> Layout:
-    return layout_of({path.name for path in folder.iterdir()} if folder.is_dir() else (), _config(folder), name)
-
-
-def _is_marked(folder: Path) -> bool:
-    from wavalign.models.registry_layouts import LAYOUTS
-
-    return any(layout.marker and (folder / layout.marker).is_file() for layout in LAYOUTS)
-
-
-def _is_base(folder: Path) -> bool:
-    if not folder.is_dir():
-        return False
-    try:
-        _layout(folder.name, folder)
-    except CheckpointError:
-        return False
-    return True
-
-
-def _config(folder: Path) -> dict[str, Any] | None:
-    """What ``config.json`` says; None where there is none to read (loading says what is wrong with it)."""
-    try:
-        data = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return data if isinstance(data, dict) else None
-
-
 def _adapted(name: str, base: Checkpoint, adapter: Path | str, arena: bool = True) -> Checkpoint:
-    told = _provenance(adapter) if isinstance(adapter, Path) else {"adapter": adapter}
+    told = provenance_of(adapter) if isinstance(adapter, Path) else {"adapter": adapter}
     how = {"dtype": base.dtype, "device": base.device, "revision": base.revision, "arena": arena}
     return Checkpoint(name, base.layout, base.base, base.base_name, adapter, told, **how)
 
@@ -427,33 +391,3 @@ def _here(checkpoint: Checkpoint) -> Path:
     if not isinstance(checkpoint.base, Path):
         raise CheckpointError(f'"{checkpoint.name}" is not downloaded yet: {checkpoint.base}.')
     return checkpoint.base
-
-
-def _stamp(checkpoint: Checkpoint) -> tuple[str, int, int] | None:
-    """Tells an adapter's files from others of the same name; None for a base, or while they are not here."""
-    if not isinstance(checkpoint.adapter, Path):
-        return None
-    path = checkpoint.adapter / "adapter_model.safetensors"
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return str(path), status.st_mtime_ns, status.st_size
-
-
-def _provenance(folder: Path) -> dict[str, Any]:
-    """``provenance.json``, else the front matter of the model card, else nothing."""
-    if (folder / "provenance.json").is_file():
-        return read_json(folder.name, folder / "provenance.json")
-    card = folder / "README.md"
-    if card.is_file():
-        text = card.read_text(encoding="utf-8")
-        if text.startswith("---\n") and "\n---" in text[4:]:
-            try:
-                matter = yaml.safe_load(text[4 : text.index("\n---", 4)])
-            except yaml.YAMLError as error:
-                raise CheckpointError(
-                    f'The model card of "{folder.name}" has front matter that is not YAML.'
-                ) from error
-            return matter if isinstance(matter, dict) else {}
-    return {}

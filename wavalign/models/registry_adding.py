@@ -270,7 +270,11 @@ def _base_for(registry: Registry, place: _Place) -> str:
 def _same_base(registry: Registry, entry: Entry) -> str | None:
     """The name of a base from the same source, in the same form."""
     for name in registry.names():
-        other = registry.entry(name)
+        other, place = registry.entry(name), registry.place(name)
+        if place is not None and (entry.dtype, entry.device) == ("auto", "auto"):
+            if place.resolve() == Path(entry.source).resolve():
+                return name
+            continue
         if other is not None and (other.source, other.revision, other.dtype, other.device) == (
             entry.source,
             entry.revision,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wavalign.models.memory_estimate import Stored, added, of_parameters, stored_in
+from wavalign.models.memory_estimate import Stored, of_parameters
 from wavalign.models.protocol import CheckpointError
 
 # What other programs read, and copies of the same weights.
@@ -108,11 +108,6 @@ def download(repo: str, revision: str, told: Callable[[str, float | None], None]
         return Path(snapshot_download(repo, revision=revision, ignore_patterns=ignored, tqdm_class=Told))
     except Exception as error:  # the hub's client raises many kinds; each is about this repository
         raise CheckpointError(_sentence(repo, revision, error)) from error
-
-
-def stored_in_folder(folder: Path) -> Stored:
-    """What the safetensors files of a folder hold."""
-    return added([stored_in(file) for file in sorted(folder.glob("*.safetensors"))])
 
 
 def _ignored(names: Any) -> list[str]:
