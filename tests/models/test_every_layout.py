@@ -21,6 +21,10 @@ import torch
 
 from app.jobs.job import Job
 from app.jobs.promote import promote
+from evaluation.assess import Assessment, Place
+from evaluation.assess_plan import make_plan
+from evaluation.tasks.protocol import Item, MetricInfo, Scored
+from evaluation.tasks.registry import TASKS
 from tests.models.layout_builders import BUILDERS, Tiny, hum
 from tests.training.tiny_run import small
 from wavalign.dialogue import Dialogue, Turn
@@ -282,6 +286,43 @@ def test_evaluation_measures_words_and_sound(trained: tuple[Trainer, Path]) -> N
         assert after[f"eval/acoustic/nll_{channel}"] < before[f"eval/acoustic/nll_{channel}"]
     assert after["eval/acoustic/seconds"] > 0
     assert "eval/semantic/score" in after
+
+
+class Counting:
+    """A task of two prompts whose score is how many words were said."""
+
+    name = "counting"
+    metrics = (MetricInfo("words", "", 0, None, None),)
+    breakdowns = ()
+    needs = frozenset()
+
+    def __init__(self, context: Any, part: str | None) -> None:
+        pass
+
+    def items(self, limit: int | None = None, seed: int = 0) -> list[Item]:
+        return [Item("typed", "all", TYPED), Item("spoken", "all", SPOKEN)]
+
+    def score(self, pairs: Any) -> list[Scored]:
+        return [Scored({"words": float(len(said.text.split()))}) for _, said in pairs]
+
+    def summary(self, rows: Any) -> dict[str, float]:
+        return {}
+
+    def judges(self) -> dict[str, Any]:
+        return {}
+
+
+def test_checkpoints_are_evaluated_together(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TASKS, "counting", f"{__name__}:Counting")
+    plan = make_plan(checkpoints=NAMES, tasks=("counting",), dnsmos=False, batch=4)
+    assessment = Assessment(plan, Place(tmp_path, tiny.assets), quiet=True)
+    assert assessment.run() == "completed"
+    records = list(assessment.records.replies.values())
+    assert len(records) == 2 * len(NAMES)
+    for record in records:
+        assert record.error is None or not record.error
+        assert record.text
+        assert record.values["seconds"] > 0
 
 
 def test_a_saved_adapter_says_what_the_trained_model_said(

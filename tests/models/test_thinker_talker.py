@@ -125,6 +125,18 @@ def test_teacher_forcing_the_talker_gives_the_greedy_codes_exactly(
     assert sum(len(targets) for _, targets in calls[1:]) == spoken
 
 
+def test_rows_that_end_at_different_frames_do_not_disturb_each_other(model: Any) -> None:
+    sampling = replace(model.default_sampling, temperature=1.2, speech_temperature=1.2, max_seconds=2.0)
+    prompts = [model.encode_prompt(TYPED), model.encode_prompt(SPOKEN)]
+    groups = model.sample_groups(prompts, 4, sampling)
+    lengths = {len(rollout.tokens) for group in groups for rollout in group}
+    assert len(lengths) > 3
+    for index, (prompt, group) in enumerate(zip(prompts, groups, strict=True)):
+        (again,) = model.sample_groups([prompt], 4, sampling, first=index)
+        assert [rollout.tokens for rollout in again] == [rollout.tokens for rollout in group]
+        assert all(model.well_formed(rollout.tokens, whole=rollout.finished) for rollout in group)
+
+
 def test_only_what_is_wanted_is_scored_and_in_order(model: Any) -> None:
     prompts = [model.encode_prompt(TYPED), model.encode_prompt(SPOKEN)]
     groups = model.sample_groups(prompts, 2, model.default_sampling)

@@ -273,7 +273,8 @@ class SpeechGrammar:
             self.masks[state, book * codes : (book + 1) * codes] = True
         self.following[books, TokenClass.TURN_END] = self.done
         self.masks[books, ends] = True
-        self.masks[self.done, ends] = True
+        # A finished row keeps something to draw until it is removed, whichever book it is the turn of.
+        self.masks[self.done] = True
         self.mask_of = np.arange(2 * books + 1)
         self.speaks = np.ones(2 * books + 1, dtype=bool)
         self.text_over = np.ones(2 * books + 1, dtype=bool)

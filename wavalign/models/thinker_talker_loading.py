@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -253,12 +252,3 @@ def _tokens(tokenizer: Any, full: Any, codec: OmniCodec, talker_size: int, ends:
         talker_ends=ends,
         description=codec.pieces,
     )
-
-
-def voices_of(folder: Path) -> list[str]:
-    """Names of the speakers of a checkpoint's folder."""
-    path = Path(folder) / SPEAKERS
-    if path.is_file():
-        return sorted(torch.load(path, weights_only=True, map_location="cpu"))
-    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-    return sorted(config.get("talker_config", {}).get("speaker_id") or {})
