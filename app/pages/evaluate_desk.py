@@ -73,7 +73,7 @@ class EvaluateDesk:
     def _hello(self, message: Mapping[str, Any]) -> Json:
         from evaluation.tasks.registry import TASKS
 
-        names = list(self.services.names())
+        names = list(self.services.all_names())
         return {
             "checkpoints": names,
             "baseline": DEFAULT_CHECKPOINT if DEFAULT_CHECKPOINT in names else next(iter(names), ""),

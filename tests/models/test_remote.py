@@ -333,6 +333,26 @@ def test_several_requests_are_asked_at_once_and_stay_apart() -> None:
     assert [reply.text for reply in replies] == ["question 0", "question 1", "question 2"]
 
 
+def test_no_more_than_wanted_are_asked_at_one_time() -> None:
+    lock, now, peak = threading.Lock(), 0, 0
+
+    def answer(number: int, body: dict) -> Answer:
+        nonlocal now, peak
+        with lock:
+            now += 1
+            peak = max(peak, now)
+        threading.Event().wait(0.02)
+        with lock:
+            now -= 1
+        return whole({"content": TEXT})
+
+    with chat_service(answer) as service:
+        model = RemoteModel("far", described(service, at_once=2))
+        replies = model.reply_many([Request(ASKED, "far")] * 7)
+    assert [reply.text for reply in replies] == [TEXT] * 7
+    assert peak <= 2
+
+
 def spoken() -> Dialogue:
     heard = Waveform(tone(48_000, 0.2), 48_000)
     return Dialogue(

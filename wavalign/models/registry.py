@@ -296,7 +296,8 @@ class Registry:
     def _of_entry(self, name: str, entry: Entry) -> Checkpoint:
         if entry.remote is not None:
             told = {"service": entry.remote.host, "model": entry.remote.model}
-            return Checkpoint(name, REMOTE, entry.remote.url, name, None, told, arena=entry.arena)
+            address = f"{entry.remote.url}#{entry.remote.model}"
+            return Checkpoint(name, REMOTE, address, name, None, told, arena=entry.arena)
         if entry.adapter is not None:
             base = self.checkpoint(entry.base)
             if base.adapter is not None or base.layout == REMOTE:

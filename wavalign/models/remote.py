@@ -13,7 +13,7 @@ import numpy as np
 
 from wavalign.audio import Waveform
 from wavalign.dialogue import Dialogue, Reply, ReplyChunk
-from wavalign.models.gathering import gathered
+from wavalign.models.gathering import TICK_SECONDS, gathered
 from wavalign.models.protocol import GenerationError, Request, Sampling
 from wavalign.models.remote_audio import ReplyError, SpeechDecoder
 from wavalign.models.remote_description import RemoteDescription, key_of
@@ -36,6 +36,7 @@ class RemoteModel:
         self.description = description
         self.sample_rate = description.sample_rate
         self.default_sampling = DEFAULT_SAMPLING
+        self._slots = threading.BoundedSemaphore(description.at_once)
         self._service = ChatService(name, description, key_of(description))
 
     def reply(
@@ -60,7 +61,7 @@ class RemoteModel:
     def stream_many(
         self, requests: Sequence[Request], stop: threading.Event | None = None
     ) -> Generator[list[ReplyChunk | None], None, list[Reply]]:
-        """Streams several replies, asked for at once; see ``SpokenDialogueModel``.
+        """Streams several replies, ``at_once`` of them asked for at one time; see ``SpokenDialogueModel``.
 
         Raises:
             GenerationError: when the service refuses, fails, or its answer breaks off.
@@ -109,11 +110,17 @@ class RemoteModel:
         self, body: dict, unwanted: threading.Event, reply: _Growing
     ) -> Callable[[Callable[[Piece], None]], None]:
         def read(tell: Callable[[Piece], None]) -> None:
-            with closing(self._service.ask(body, unwanted)) as pieces:
-                for piece in pieces:
-                    if unwanted.is_set() or reply.full.is_set():
-                        return
-                    tell(piece)
+            while not self._slots.acquire(timeout=TICK_SECONDS):
+                if unwanted.is_set():
+                    return
+            try:
+                with closing(self._service.ask(body, unwanted)) as pieces:
+                    for piece in pieces:
+                        if unwanted.is_set() or reply.full.is_set():
+                            return
+                        tell(piece)
+            finally:
+                self._slots.release()
 
         return read
 

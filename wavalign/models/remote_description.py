@@ -104,6 +104,8 @@ class RemoteDescription(BaseModel):
     """The system message, if any."""
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 60.0
     """Between two pieces of an answer."""
+    at_once: Annotated[int, Field(ge=1, le=64)] = 4
+    """How many requests are under way at one time."""
     attempts: Annotated[int, Field(ge=1, le=10)] = 3
     backoff_s: Annotated[float, Field(gt=0, le=60)] = 1.0
     longest_wait_s: Annotated[float, Field(gt=0, le=600)] = 20.0
