@@ -3,8 +3,8 @@
 Simulated raters, labelled so wherever they show, have a criterion that nothing else is told of: they want the right
 answer. They vote on battles between two samples of the base, sampled as in training, through the arena's own store and
 rules; the votes are exported; a reward model is trained on the export; a WavAlign run is trained with that reward
-alone, on the questions that were voted on. Then the criterion itself is measured on held-out prompts, which nobody
-voted on: of the base, of the run, and of a run that is the same but for the reward, the demonstrations alone.
+alone. Then the criterion itself is measured on held-out prompts, which nobody voted on: of the base, of the run, and of
+a run that is the same but for the reward, the demonstrations alone.
 
 Every stage is kept in ``--work``, so that the command goes on where it was stopped.
 """
@@ -46,12 +46,12 @@ class Plan:
     raters: int = 12
     noise: float = 0.25
     left_bias: float = 0.2
-    steps: int = 120
+    steps: int = 150
     batch: int = 8
     group: int = 8
     temperature: float = 0.9
     """Of the words in battles, as in the run's rollouts: a judge should know what it will judge."""
-    prompts: int = 300
+    prompts: int = 600
     """Held-out prompts."""
     samples: int = 4
     """Replies to each of them."""
@@ -217,16 +217,13 @@ def _reward(work: Path, assets: Path) -> Any:
     return PreferenceModel.load(work / REWARD)
 
 
-def _voted_on(work: Path, assets: Path) -> Path:
-    """The pool of prompts that ask, typed or spoken, what raters were asked."""
-    from wavalign.rewards.preference_votes import Votes
+def _single_questions(work: Path, assets: Path) -> Path:
+    """The pool of dialogues of one turn: raters voted on nothing else."""
     from wavalign.training.data import load_examples
     from wavalign.training.data_config import DataConfig
     from wavalign.training.pool import SCHEMA
 
-    asked = {vote.prompt for vote in Votes.of(work / "export")}
-    examples = load_examples(DataConfig(), assets)
-    kept = [each.id for each in examples if len(each.prompt.turns) == 1 and each.question_text.strip().lower() in asked]
+    kept = [each.id for each in load_examples(DataConfig(), assets) if len(each.prompt.turns) == 1]
     pool = work / "pool.json"
     pool.write_text(json.dumps({"schema": SCHEMA, "kept": kept}) + "\n", encoding="utf-8")
     return pool
@@ -243,7 +240,7 @@ def _train(plan: Plan, work: Path, assets: Path, name: str, overrides: list[str]
         f"base={BASE}",
         f"seed={plan.seed}",
         f"data.seed={plan.seed}",
-        f"data.pool={_voted_on(work, assets)}",
+        f"data.pool={_single_questions(work, assets)}",
         f"steps={plan.steps}",
         f"batch={plan.batch}",
         f"rollouts.group_size={plan.group}",

@@ -28,7 +28,7 @@ def page(results: Sequence[dict[str, Any]], command: str) -> str:
         "grades) and call differences of less than half a grade a tie, mostly.",
         "3. The votes were exported as anybody's are, and a reward model was trained on the export.",
         f"4. A WavAlign run of {plan['steps']} updates ({plan['batch']} prompts, {plan['group']} replies each) had it "
-        "as its only reward, on dialogues that ask what raters were asked, typed or spoken.",
+        "as its only reward, on the dialogues of one turn of the same split, typed and spoken.",
         f"5. The criterion itself was measured on {plan['prompts']} held-out prompts (unseen voices, half of them in "
         f"unseen phrasings, a quarter with several turns), {plan['samples']} replies each, sampled as the base "
         "recommends. The control is the same run without its reward: the demonstrations alone.",

@@ -20,6 +20,10 @@ from app.store import Store
 if TYPE_CHECKING:  # torch takes seconds to import: the page is up before it is
     from wavalign.rewards.preference_model import PreferenceModel
 
+_NO_VOTES = {
+    "human": "There is no vote of a person yet that may be used: vote in the Arena first.",
+    "simulated": "There is no vote of a simulated rater: python -m app.simulate_votes casts some.",
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -106,7 +110,9 @@ class RewardModels:
                 news = told.get()
                 if isinstance(news, Progress):
                     yield news
-                elif isinstance(news, ExportError | RewardError | CheckpointError):
+                elif isinstance(news, ExportError):
+                    raise RewardModelError(_NO_VOTES[source]) from news
+                elif isinstance(news, RewardError | CheckpointError):
                     raise RewardModelError(str(news)) from news
                 elif isinstance(news, Exception):
                     raise news

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from app.pages.preference_model import card
+from app.pages.preference_model import card, shelf
 from app.reward_models import Progress, RewardModelError, RewardModels
 from app.store import Store, open_store
 from tests.app.arena import make_arena, typed
 from tests.training.tiny_run import make_assets
+from wavalign.rewards.preference_model import FACTS
 
 BASE = "tiny-base"
 
@@ -55,13 +56,19 @@ def test_a_model_is_trained_kept_and_told(store: Store, assets: Path, tmp_path: 
     assert "the left side | 100 %" in said
     assert "the longer reply" in said
     assert ("rewards.preference.path=first" in said) == model.above_chance
+    kept = shelf(models)
+    assert "| first | 24 by simulated raters |" in kept
+    assert ("refused" in kept) != model.above_chance
+    (tmp_path / "reward-models" / "first" / FACTS).write_text("{")
+    assert "| first | | The preference reward model" in shelf(models)
     with pytest.raises(RewardModelError, match="already"):
         drained(models, "first")
+    assert shelf(RewardModels(store, tmp_path / "elsewhere", assets)) == ""
 
 
 def test_what_cannot_be_trained_is_one_sentence_and_leaves_nothing(store: Store, assets: Path, tmp_path: Path) -> None:
     models = RewardModels(store, tmp_path, assets)
-    with pytest.raises(RewardModelError, match="no vote to export"):
+    with pytest.raises(RewardModelError, match="no vote of a person yet"):
         drained(models, "nobody", source="human")
     for name in ("", "../up", None):
         with pytest.raises(RewardModelError, match="A name has"):

@@ -85,8 +85,8 @@ def read(votes: Votes, reader: Reader, told: Told = lambda what, share: None) ->
     if decided < LEAST_DECIDED:
         reasons = ", ".join(f"{count} {reason}" for reason, count in votes.left_out.items())
         raise RewardError(
-            f"There are {decided} usable votes for a side; a reward model needs {LEAST_DECIDED} at least"
-            + (f" (left out: {reasons})." if reasons else ".")
+            f"There are {decided} usable votes for a side; a reward model needs {LEAST_DECIDED} at least: collect "
+            + (f"more (left out: {reasons})." if reasons else "more.")
         )
     both = np.concatenate(parts)
     arrays = (np.array(each) for each in (outcome, prompt, rater, longer))
