@@ -6,7 +6,9 @@ A run of 10,000 steps is read once; afterwards a look costs what was added since
 from __future__ import annotations
 
 import json
+import math
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import numpy as np
 from wavalign.training.journal import METRICS
 
 _META = ("step", "attempt", "time", "non_finite")
-_CHUNK = 2**22
+_CHUNK = 2**19
 
 
 class Series:
@@ -32,12 +34,16 @@ class Series:
     def _clear(self) -> None:
         self._offset = 0
         self._rest = b""
+        self.behind = False
         self._rows = self._last = 0
         self._place: dict[int, int] = {}
         self._columns: dict[str, np.ndarray] = {}
 
-    def read(self) -> Series:
-        """Takes in what was added; a file that shrank is another one and is read anew."""
+    def read(self, until: float = math.inf) -> Series:
+        """Takes in what was added; a file that shrank is another one and is read anew.
+
+        After the moment ``until`` (``time.monotonic``) it leaves the rest to the next look; ``behind`` says so.
+        """
         with self._lock:
             try:
                 size = self.path.stat().st_size
@@ -45,14 +51,16 @@ class Series:
                     self._clear()
                 if size == self._offset:
                     return self
+                before = self._offset
                 with self.path.open("rb") as stream:
                     stream.seek(self._offset)
-                    while data := stream.read(_CHUNK):
+                    while time.monotonic() < until and (data := stream.read(_CHUNK)):
                         self._offset += len(data)
                         self._take(data)
+                self.behind = self._offset < size
             except OSError:
                 return self
-            self.version += 1
+            self.version += self._offset > before
         return self
 
     def _take(self, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ class RunBook:
         self._runs: dict[Path, Run] = {}
         self._lock = threading.Lock()
 
-    def run(self, folder: Path) -> Run:
+    def run(self, folder: Path, until: float = math.inf) -> Run:
+        """With what was added since the last look, as far as it can be read until that moment."""
         with self._lock:
             run = self._runs.get(folder)
             if run is None:
@@ -48,7 +50,7 @@ class RunBook:
                 run = Run(folder, Series(folder), config, broken)
                 if config is not None:
                     self._runs[folder] = run
-        run.series.read()
+        run.series.read(until)
         return run
 
     def forget(self, folder: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ Json = dict[str, Any]
 MOST_RUNS = 200
 MOST_SHOWN = 10
 LOG_SIZE = 20_000
+READING_SECONDS = 0.15
+"""Of long runs that were never looked at, a look reads so much and the next one goes on."""
 OWNERS_ONLY = "Training here is for the Space's owners: sign in as one of them, or duplicate the Space."
 
 
@@ -130,8 +133,13 @@ class TrainDesk:
         shown = {each["id"]: each for each in wanted[:MOST_SHOWN] if isinstance(each, dict) and "id" in each}
         memory = min(0.99, max(0.0, float(message.get("memory") or 0.0)))
         points = max(120, training_plots.POINTS // max(1, len(shown) // 2))
+        until = time.monotonic() + READING_SECONDS
+        for job in sorted(newest, key=lambda each: each.id not in shown):  # what is drawn is read first
+            self.book.run(job.folder, until)
+        behind = False
         for job in newest:
-            run = self.book.run(job.folder)
+            run = self.book.run(job.folder, 0.0)
+            behind = behind or run.series.behind
             line = summary(job, run, places.get(job.id))
             if promotion := (self._promotions.of(job.id) if self._promotions else None):
                 line["promotion"] = {"state": promotion.state, "words": promotion.words, "name": promotion.name}
@@ -142,7 +150,7 @@ class TrainDesk:
                     "version": run.series.version,
                     "traces": training_plots.traces(run.series, job.name, colour, memory, points),
                 }
-        return {"runs": lines, "curves": curves, "trouble": self.jobs.trouble}
+        return {"runs": lines, "curves": curves, "trouble": self.jobs.trouble, "behind": behind}
 
     def _stop(self, message: Mapping[str, Any]) -> Json:
         return {"said": self.jobs.stop(self._job(message).id, AT_ONCE if message.get("at_once") else GENTLY)}

@@ -27,6 +27,7 @@ async function tick() {
     showDetail();
     const missing = [...state.shown].some(([id, each]) => each.version === null && !(id in answer.curves) && lineOf(id));
     if (missing) return tick();
+    if (answer.behind && !state.paused) return void (looking = setTimeout(tick, 100)); // long runs are still being read
   }
   if (state.paused || document.hidden) return;
   const moving = state.runs.some((run) => ACTIVE.includes(run.state) || run.state === "queued" || run.promotion?.state === "measuring");
