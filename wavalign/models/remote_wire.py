@@ -65,7 +65,7 @@ def request_body(description: RemoteDescription, dialogue: Dialogue, sampling: S
         value = getattr(sampling, name)
         if name == "top_k" and value == 0:
             continue  # "all" is another number on every server
-        body[name] = min(value, 2**31 - 1) if name == "seed" else value
+        body[name] = value % 2**31 if name == "seed" else value
     if description.max_tokens is not None:
         body[dialect.token_limit] = description.max_tokens
     return body
@@ -76,7 +76,7 @@ def _message(turn: Any, audio_in: str, recordings: list[str]) -> dict[str, Any]:
         if turn.text is None:
             raise GenerationError("A remote checkpoint needs the words of the earlier replies, and one has none.")
         return {"role": "assistant", "content": turn.text or "…"}
-    if turn.speech is None:
+    if turn.speech is None:  # codes of another model's codec are nothing to a service: it gets their transcript
         if turn.text is None:
             raise GenerationError("A remote checkpoint takes speech as a recording, and this turn has only codes.")
         return {"role": "user", "content": turn.text}
