@@ -61,6 +61,8 @@ class Rules:
     reports: int = 2_000
     """At most this many playback reports a battle."""
     reason_characters: int = 500
+    ballots: int = 12
+    """At most this many votes on one battle: the last one cannot be undone."""
 
     def needed(self, seconds: float) -> float:
         """How much of a reply of that length has to be heard; a blink less than all of it, for players that round."""
@@ -237,6 +239,8 @@ class Battle:
         cast = self.casts[-1]
         if now > cast.at + rules.undo:
             raise BattleError("too_late", f"A vote can be undone for {rules.undo:.0f} seconds; this one stands.")
+        if len(self.casts) >= rules.ballots:
+            raise BattleError("too_late", "You changed your mind often enough here; this vote stands.")
         return replace(self, casts=(*self.casts[:-1], replace(cast, undone_at=now)))
 
     def revealed(self, now: float, rules: Rules) -> Battle:

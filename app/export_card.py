@@ -13,6 +13,7 @@ from app.store.queries import VoteRecord
 
 #: Terms for what raters allowed to be published; what they allowed for research stays where it was recorded.
 LICENCES = {"publish": "cc-by-4.0", "research": "other"}
+_KIND = {"human": "human-feedback", "simulated": "simulated-feedback"}
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -20,11 +21,12 @@ def card(
     name: str, selection: Selection, votes: list[VoteRecord], counts: Mapping[View, int], licence: str | None = None
 ) -> str:
     """README.md of the dataset; ``counts`` are rows by view."""
+    title = name if selection.source == "human" else f"{name} (simulated raters)"
     front = {
-        "pretty_name": name,
+        "pretty_name": title,
         "license": licence or LICENCES[selection.least_consent],
         "task_categories": ["audio-to-audio", "text-to-speech", "reinforcement-learning"],
-        "tags": ["audio", "speech", "dialogue", "preference", "human-feedback", "trl"],
+        "tags": ["audio", "speech", "dialogue", "preference", _KIND[selection.source], "trl"],
         "language": sorted({vote.language for vote in votes}) or ["en"],
         "size_categories": [next((label for limit, label in _SIZES if len(votes) < limit), "n>1M")],
         "configs": [
@@ -36,7 +38,7 @@ def card(
             for view in counts
         ],
     }
-    pieces = [f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---", f"# {name}"]
+    pieces = [f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---", f"# {title}"]
     pieces.append(_source(selection))
     pieces.append(_table("Rows", ("View", "Rows", "What it is"), [(f"`{v}`", n, _VIEWS[v]) for v, n in counts.items()]))
     pieces.append(_table("Votes", ("", "Votes"), _votes(votes)))

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from app import arena_host, my_votes
 from app.battles import SIDES, Ballot, Battle, BattleError, Cast, Stage
@@ -45,6 +46,7 @@ from app.store.schema import (
 )
 
 REPORTS_AT_ONCE = 64
+CONSENTS_AN_HOUR = 30
 PLAYBACK_FLAG = "playback"
 
 
@@ -66,15 +68,25 @@ class Voting:
         """``nothing``: the battle is only for the rater. ``research``: used on this host. ``publish``: shared too.
 
         Raises:
-            BattleError: ``consent``, for any other level.
+            BattleError: ``consent``, for any other level; ``rate``, when more is allowed again and again.
         """
         if not isinstance(level, str) or level not in LEVELS:
             raise BattleError("consent", "Choose one of the three: nothing, research or publish.")
         now = self._now()
         with self.store.writing() as session:
             owners.first_seen(session, rater, source, now)
-            if owners.latest_consent(session, rater) != level:
+            known = owners.latest_consent(session, rater)
+            if known != level:
+                # Allowing less is always heard.
+                if known is not None and LEVELS.index(level) > LEVELS.index(known):
+                    self._consents_within_rate(session, rater, now)
                 session.add(Consent(id=secrets.token_hex(16), rater=rater, at=now, level=level))
+
+    @staticmethod
+    def _consents_within_rate(session: Session, rater: str, now: float) -> None:
+        recent = select(func.count()).select_from(Consent).where(Consent.rater == rater, Consent.at > now - 3600)
+        if session.scalar(recent) >= CONSENTS_AN_HOUR:
+            raise BattleError("rate", "That was changed often enough for one hour; come back a little later.")
 
     def open(
         self,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from evaluation.evidence import FEWEST_RATERS, Evidence, Question, votes_needed
 from evaluation.intervals import Estimate
-from evaluation.rating_board import Board
+from evaluation.rating_board import FEWEST_OF_A_KIND, Board
 
+FEWEST_PROMPTS = 5
+"""Resampling fewer says less than how far off the value may be."""
 COVARIATES = {
     "log_duration_ratio": "length",
     "articulation_rate": "speed of speech",
@@ -75,15 +77,27 @@ def adjusted(board: Board, checkpoint: str) -> str | None:
     return f"With replies alike in {alike}, {checkpoint} would be preferred to {board.anchor} {share}."
 
 
+def rare_kinds(board: Board, checkpoint: str) -> str | None:
+    """Which kinds of prompts cannot be told apart yet; None when all can, or none are known."""
+    about = [each for each in board.categories if each.checkpoint == checkpoint]
+    rare = sorted(each.aspect.replace("_", " ") for each in about if each.preferred is None)
+    if not rare:
+        return None
+    return f"Fewer than {FEWEST_OF_A_KIND} votes against {board.anchor}: {', '.join(rare)}."
+
+
 def agreement(board: Board) -> str:
     """Agreement between raters, and of raters with themselves."""
     if board.agreement is None:
         between = "Agreement between raters: no prompt was judged by two raters yet, or all judged alike."
     else:
         each = board.agreement
+        enough = each.n >= FEWEST_PROMPTS
         between = (
-            f"Agreement between raters: Krippendorff's alpha {each.value:.2f} ({each.low:.2f} to {each.high:.2f}) over "
-            f"{each.n} {'prompt' if each.n == 1 else 'prompts'} that two or more judged; 1 is full agreement, 0 chance."
+            f"Agreement between raters: Krippendorff's alpha {each.value:.2f}"
+            f"{f' ({each.low:.2f} to {each.high:.2f})' if enough else ''} over {each.n} "
+            f"{'prompt' if each.n == 1 else 'prompts'} that two or more judged"
+            f"{'' if enough else ', too few for an interval'}; 1 is full agreement, 0 chance."
         )
     if board.consistency is None:
         return f"{between} No battle came again with its sides swapped yet."

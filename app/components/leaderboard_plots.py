@@ -47,7 +47,8 @@ def aspects(comparisons: Sequence[Comparison], anchor: str) -> go.Figure:
     several = len({each.checkpoint for each in comparisons}) > 1
     lines = []
     for each in comparisons:
-        label = f"{each.aspect} · {each.checkpoint}" if several else each.aspect
+        aspect = each.aspect.replace("_", " ")
+        label = f"{aspect} · {each.checkpoint}" if several else aspect
         votes = f"{each.votes} vote{'' if each.votes == 1 else 's'}"
         if each.preferred is None:
             lines.append(Line(label, None, f"{votes}: {FEWEST_OF_A_KIND} are needed"))

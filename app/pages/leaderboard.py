@@ -20,6 +20,7 @@ _LABELS: dict[Source, str] = {"human": PEOPLE, "simulated": SIMULATED}
 _SOURCE = {label: source for source, label in _LABELS.items()}
 _REFRESH_SECONDS = 20
 _LISTED = 20
+_FEW = 5
 _OUTPUTS = 19
 
 
@@ -162,6 +163,7 @@ class _Page:
 
 def _figures(board: Board, focus: str) -> list[go.Figure]:
     about = [each for each in board.categories if each.checkpoint == focus]
+    about = [each for each in about if each.preferred is not None] or about[:_FEW]  # the others are in the notes
     fewer = plots.nothing_yet
     return [
         plots.interval_board(board),

@@ -75,8 +75,13 @@ def standings(board: Board) -> str:
 
 
 def notes(board: Board, focus: str) -> str:
-    """Position bias, adjustment and agreement in words."""
-    said = (rating_words.left_side(board), rating_words.adjusted(board, focus), rating_words.agreement(board))
+    """Position bias, adjustment, agreement, and which kinds of prompts have too few votes, in words."""
+    said = (
+        rating_words.left_side(board),
+        rating_words.adjusted(board, focus),
+        rating_words.agreement(board),
+        rating_words.rare_kinds(board, focus),
+    )
     return '<div class="board-notes">' + "".join(f"<p>{html.escape(each)}</p>" for each in said if each) + "</div>"
 
 

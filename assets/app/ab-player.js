@@ -7,6 +7,7 @@ const PLAY_ICON = '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M8 5.5v1
 const PAUSE_ICON = '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M7 5h4v14H7zM13 5h4v14h-4z"/></svg>';
 const SWITCH_SECONDS = 0.012;
 const REPORT_SECONDS = 0.7;
+const FOLLOW_SHARE = 0.6;
 const NAMES = { left: "A", right: "B" };
 
 const make = (tag, name, text) => {
@@ -263,8 +264,9 @@ class ABPlayer {
     this.offset = 0;
     this.flush();
     const other = this.side === "left" ? "right" : "left";
-    // The first time through, the other side follows by itself.
-    if (!this.heard[other].length) this.choose(other);
+    // The first time through, the other side follows by itself; a glimpse of it before is not hearing it.
+    const listened = this.heard[other].reduce((sum, [start, end]) => sum + end - start, 0);
+    if (listened < FOLLOW_SHARE * this.seconds) this.choose(other);
     this.draw();
   }
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from app.export import ExportError, export, main
+from app.export_card import card
 from app.export_rows import VIEWS, Selection, selected
 from app.export_shards import ShardError, entries, rebuild, write_shard
 from app.store import open_store, queries
@@ -101,6 +102,13 @@ def test_card_counts_and_says_how_sides_were_drawn(exported: Path) -> None:
         "in `battles` only: retracted",
     ):
         assert claim in text
+
+
+def test_card_of_simulated_votes_says_so() -> None:
+    text = card("votes", Selection(source="simulated"), [], {"battles": 0})
+    assert yaml.safe_load(text.split("---")[1])["pretty_name"] == "votes (simulated raters)"
+    assert "human-feedback" not in text
+    assert "Nobody listened." in text
 
 
 def test_only_what_may_be_published(voted: Arena, tmp_path: Path) -> None:

@@ -241,6 +241,27 @@ def test_undo_within_eight_seconds_and_vote_again(arena: Arena) -> None:
     assert (vote.outcome, vote.strength, vote.vote) == ("both_bad", 0, again.receipt)
 
 
+def test_nobody_fills_the_log_by_changing_their_mind(arena: Arena) -> None:
+    arena.join()
+    battle = arena.heard()
+    for choice in range(arena.voting.rules.ballots - 1):
+        arena.voting.vote(battle, "b-1", choice % 3)
+        arena.voting.undo(battle, "b-1")
+    arena.voting.vote(battle, "b-1", 3)
+    with pytest.raises(BattleError, match="this vote stands"):
+        arena.voting.undo(battle, "b-1")
+    assert [vote.strength for vote in queries.votes(arena.voting.store)] == [3]
+    for _ in range(14):
+        for level in ("nothing", "research"):
+            arena.clock.forward(1)
+            arena.voting.consent("b-1", level)
+    arena.clock.forward(1)
+    arena.voting.consent("b-1", "nothing")  # allowing less is always heard
+    with pytest.raises(BattleError, match="often enough for one hour"):
+        arena.voting.consent("b-1", "research")
+    assert arena.voting.consent_of("b-1") == "nothing"
+
+
 def test_names_stay_hidden_while_the_vote_can_be_undone(arena: Arena) -> None:
     arena.join()
     receipt = arena.voted()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from evaluation import rating_words
+from evaluation.intervals import Estimate
 from evaluation.rating_board import Repeats, make_board
 from evaluation.rating_votes import BOTH_BAD, LEFT, RIGHT, TIE, Votes, VotesError
 from evaluation.rating_world import World
@@ -110,6 +111,13 @@ def test_categories_are_rated_apart(crowd: Votes) -> None:
     assert category.votes == (crowd.outcome[::2] != BOTH_BAD).sum()
 
 
+def test_kinds_with_few_votes_are_named_not_rated() -> None:
+    votes = few([LEFT] * 7, [(1, 0)] * 7, category=np.array(["sums"] * 5 + ["month_before"] * 2, dtype=object))
+    board = make_board(votes, "base", draws=50)
+    assert rating_words.rare_kinds(board, "tuned") == "Fewer than 5 votes against base: month before."
+    assert rating_words.rare_kinds(make_board(replace(votes, category=None), "base", draws=50), "tuned") is None
+
+
 def test_covariates_adjust_where_they_are_known(crowd: Votes) -> None:
     rng = np.random.default_rng(1)
     length = rng.normal(0, 1, len(crowd))
@@ -134,7 +142,9 @@ def test_agreement_is_over_prompts_that_two_raters_judged() -> None:
     board = make_board(votes, "base", draws=50)
     assert board.agreement.value == pytest.approx(1)
     assert board.agreement.n == 2
-    assert "alpha 1.00" in rating_words.agreement(board)
+    assert "alpha 1.00 over 2 prompts that two or more judged, too few for an interval" in rating_words.agreement(board)
+    many = replace(board, agreement=Estimate(0.5, 0.2, 0.7, rating_words.FEWEST_PROMPTS))
+    assert "alpha 0.50 (0.20 to 0.70) over 5 prompts" in rating_words.agreement(many)
     assert make_board(replace(votes, unit=None), "base", draws=50).agreement is None
 
 
