@@ -47,11 +47,15 @@ def model(assets: Path) -> Any:
 
 
 def generated(model: Any, prompt: Any, words: int, codes: int) -> tuple[list[int], list[list[int]], np.ndarray]:
-    """Text ids, frames and samples of transformers' own greedy ``generate`` with the base's weights."""
+    """Text ids, frames and samples of transformers' own greedy ``generate`` with the base's weights.
+
+    One pad stands before the prompt: ``generate`` drops a mask that hides nothing, and without a mask the talker of
+    Qwen2.5-Omni in transformers 5.23 leaves out the two codec embeddings of its opening, which it was trained with.
+    """
     base, full, tokens = model.base, model.base.full, model.tokens
     unsayable = [i for i in range(tokens.text_size) if not tokens.is_text[i] and i != tokens.text_end]
-    inputs: dict[str, Any] = {"input_ids": torch.tensor([list(prompt)])}
-    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    inputs: dict[str, Any] = {"input_ids": torch.tensor([[0, *prompt]])}
+    inputs["attention_mask"] = torch.tensor([[0] + [1] * len(prompt)])
     if prompt.recordings:
         features = torch.from_numpy(prompt.recordings[0].features)[None]
         inputs |= {"input_features": features, "feature_attention_mask": torch.ones(1, features.shape[2]).long()}
@@ -70,9 +74,9 @@ def generated(model: Any, prompt: Any, words: int, codes: int) -> tuple[list[int
             text, wave = full.generate(**inputs)
     finally:
         full.talker.generate = own
-    said = text[0, len(prompt) :].tolist()
+    said = text[0, 1 + len(prompt) :].tolist()
     if tokens.books == 1:
-        made = kept["made"][0, len(prompt) + 2 :].tolist()
+        made = kept["made"][0, 1 + len(prompt) + 2 :].tolist()
         frames = [[code] for code in made if code not in tokens.talker_ends]
     else:
         made = [state[-1] for state in kept["made"].hidden_states if state[-1] is not None]
@@ -261,8 +265,6 @@ def test_a_model_says_targets_itself(model: Any, assets: Path, tmp_path: Path) -
     ]
     source, out = tmp_path / "rows.jsonl", tmp_path / "rows.spoken.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    description = assets / "omni" / "thinker_talker.json"
-    told = json.loads(description.read_text(encoding="utf-8"))
     result = spoken_targets.main(["omni", str(source), str(out), "--assets", str(assets)])
     if result:  # random talkers need not come to an end
         assert not out.exists()
@@ -270,7 +272,6 @@ def test_a_model_says_targets_itself(model: Any, assets: Path, tmp_path: Path) -
     said, other = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert "sft_target_codes" not in other
     model.encode_target(said["sft_target_text"], said["sft_target_codes"])
-    assert told["sampling"]["max_seconds"] == 1.0
 
 
 # What is refused
