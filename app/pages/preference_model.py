@@ -102,27 +102,24 @@ def card(name: str, model: Any) -> str:
 
 
 def shelf(models: RewardModels) -> str:
-    """The reward models there are, as a Markdown table; empty where there is none."""
+    """The reward models there are, as Markdown; empty where there is none."""
     from wavalign.rewards.protocol import RewardError
     from wavalign.rewards.train_preference import told_share
 
-    rows = []
+    lines = []
     for name in models.names():
         try:
             model = models.load(name)
         except RewardError as error:
-            rows.append(f"| {name} | | {error} | |")
+            lines.append(f"- **{name}**: {error}")
             continue
         held = model.facts["held_out"]["accuracy"]
-        use = "training reward" if model.above_chance else "not above chance: refused"
-        rows.append(f"| {name} | {model.facts['votes']['used']} by {_kind(model)} | {told_share(held)} | {use} |")
-    head = [
-        "**Trained so far**",
-        "",
-        "| Name | Votes | Foretells held-out preferences | Use |",
-        "| --- | --- | --- | --- |",
-    ]
-    return "\n".join([*head, *rows]) if rows else ""
+        lines.append(
+            f"- **{name}**: foretells {told_share(held)} of {held['pairs']} held-out preferences, from "
+            f"{model.facts['votes']['used']} votes of {_kind(model)}"
+            + ("." if model.above_chance else ". Not above chance: refused as a reward.")
+        )
+    return "\n".join(["**Trained so far**", "", *lines]) if lines else ""
 
 
 def _kind(model: Any) -> str:

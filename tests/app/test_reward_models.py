@@ -57,10 +57,11 @@ def test_a_model_is_trained_kept_and_told(store: Store, assets: Path, tmp_path: 
     assert "the longer reply" in said
     assert ("rewards.preference.path=first" in said) == model.above_chance
     kept = shelf(models)
-    assert "| first | 24 by simulated raters |" in kept
+    assert "**first**: foretells" in kept
+    assert "from 24 votes of simulated raters" in kept
     assert ("refused" in kept) != model.above_chance
     (tmp_path / "reward-models" / "first" / FACTS).write_text("{")
-    assert "| first | | The preference reward model" in shelf(models)
+    assert "**first**: The preference reward model" in shelf(models)
     with pytest.raises(RewardModelError, match="already"):
         drained(models, "first")
     assert shelf(RewardModels(store, tmp_path / "elsewhere", assets)) == ""
