@@ -244,6 +244,14 @@ def test_only_what_is_the_homes_own_can_be_removed(assets: Path, two_bases: Path
         registry.remove("first")
 
 
+def test_what_a_run_made_meets_others_once_it_is_promoted(assets: Path, tmp_path: Path) -> None:
+    for folder in (tmp_path / "runs" / "first" / "adapter", tmp_path / "checkpoints" / "first-v1"):
+        tiny.make_tiny_adapter(folder, assets / "tiny-base")
+    registry = Registry(assets, tmp_path)
+    assert not registry.checkpoint("first").arena
+    assert registry.checkpoint("first-v1").arena
+
+
 CONFIGS = {
     "only hears": ({"model_type": "whisper", "architectures": ["WhisperForConditionalGeneration"]}, "only transcribes"),
     "unknown": ({"model_type": "novel"}, "not a checkpoint of a layout"),

@@ -34,7 +34,8 @@ _NOT_HERE = "(none; build the embedded one or add a folder)"
 class Registry:
     """Checkpoints are folders in ``assets_dir`` and in ``checkpoints/`` of ``home``; a folder's name is its name.
 
-    What a run of post-training made, ``runs/<name>/adapter`` of ``home``, is a checkpoint with the run's name. What
+    What a run of post-training made, ``runs/<name>/adapter`` of ``home``, is a checkpoint with the run's name; it meets
+    others in blind battles only once it is promoted. What
     ``checkpoints.yaml`` lists, in both places, are checkpoints too: from the hub, from elsewhere, or remote.
 
     A base is a folder of a known layout; an adapter is a plain PEFT folder whose ``base_model_name_or_path`` ends in
@@ -95,7 +96,8 @@ class Registry:
             return self._of_entry(name, self._listed()[name])
         if (folder / ADAPTER_FILE).is_file():
             base = self.checkpoint(self._base_of(name, folder))
-            return _adapted(name, base, folder)
+            promoted = self.runs is None or self.runs not in folder.parents
+            return _adapted(name, base, folder, arena=promoted)
         return Checkpoint(name, layout_in(name, folder).name, folder, name, None, provenance_of(folder))
 
     def entry(self, name: str) -> Entry | None:
