@@ -2,7 +2,7 @@
 
 python -m app.export write FOLDER                     parquet files and a card, for ``datasets`` and TRL
 python -m app.export push USER/NAME [--every 15]      what raters allow to be published, to the Hub
-python -m app.export push USER/NAME --everything      a private backup of the whole log
+python -m app.export push USER/NAME --everything      a private backup of all that may be used
 python -m app.export rebuild FOLDER-OR-USER/NAME      fills the database from shards
 """
 
@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     write.set_defaults(run=_write)
     push = commands.add_parser("push", help="new shards to a dataset repository on the Hub")
     push.add_argument("repo", metavar="USER/NAME")
-    push.add_argument("--everything", action="store_true", help="a backup of the whole log, to a private repository")
+    push.add_argument("--everything", action="store_true", help="a backup, to a private repository")
     push.add_argument("--every", type=float, metavar="MINUTES", help="again and again, and once more at the end")
     push.set_defaults(run=_push)
     rebuild = commands.add_parser("rebuild", help="fills the database from shards")

@@ -29,10 +29,7 @@ from app.store.schema import (
     TABLES,
     Base,
     BattleRow,
-    Consent,
     ErasedBattle,
-    Erasure,
-    Flag,
     Rater,
     Release,
     RevealRow,
@@ -83,16 +80,13 @@ def entries(session: Session, level: Level, now: float, rules: Rules | None = No
         for row in session.scalars(select(table).order_by(*inspect(table).primary_key)):
             values = _values(row)
             battle = _battle_of(table, values, votes)
-            if table in (Rater, Consent, Erasure):
-                rater = values["id"] if table is Rater else values["rater"]
-                if level != "everything" and rater not in raters:
+            if battle is not None:
+                if battle not in allowed:
                     continue
-            elif (
-                level != "everything"
-                and battle not in allowed
-                and not (table is Flag and battle is None and values["rater"] in raters)
-            ):
-                continue
+            elif level != "everything":  # about a rater
+                rater = values["id"] if table is Rater else values["rater"]
+                if rater not in raters:
+                    continue
             yield Entry((table.__tablename__, _key(row)), battle, values)
             for column in _AUDIO_COLUMNS.get(table.__tablename__, ()):
                 if values[column]:
@@ -174,7 +168,7 @@ def rebuild(store: Store, shards: Iterable[Path]) -> Rebuilt:
 
 
 def _allowed(session: Session, level: Level) -> set[str]:
-    """Battles that may leave: of people who allow it to be published; all of them, simulated ones too, in a backup.
+    """Battles that may leave: those of people who allow publishing; in a backup all that may be used, simulated too.
 
     A battle that was erased afterwards stays: blank, so that copies blank it too.
     """
@@ -187,7 +181,11 @@ def _allowed(session: Session, level: Level) -> set[str]:
     for battle, rater, at, given, repeat_of in session.execute(chosen):
         repeats[battle] = repeat_of
         least = queries.least_level(given, [each for since, each in levels.get(rater, ()) if since >= at])
-        if level == "everything" or least == "publish" or (given == "publish" and battle in erased):
+        if battle in erased:
+            fits = level == "everything" or given == "publish"
+        else:
+            fits = least != "nothing" if level == "everything" else least == "publish"
+        if fits:
             allowed.add(battle)
     return {battle for battle in allowed if repeats[battle] is None or repeats[battle] in allowed}
 

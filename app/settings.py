@@ -50,7 +50,7 @@ class Settings:
     push_votes: str | None = None
     """USER/NAME of the dataset repository to which what raters allow to be published is pushed while the app runs."""
     push_backup: str | None = None
-    """USER/NAME of the private dataset repository to which the whole log is pushed while the app runs."""
+    """USER/NAME of the private dataset repository to which all that may be used is pushed while the app runs."""
     push_minutes: float = 15.0
     limits: Limits = Limits()
 

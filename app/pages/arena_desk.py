@@ -96,12 +96,12 @@ class Desk:
         return rater
 
     def _hello(self, message: Mapping[str, Any], account: str | None) -> Json:
-        raters = self.services.raters
+        raters, where = self.services.raters, {"where": arena_view.where_it_goes(self.services.settings)}
         self._tidy()
         if account is None and raters.rater_of(message.get("token")) is None:
             token = raters.issue()
-            return {"token": token, **self._standing(raters.rater_of(token))}
-        return self._standing(self.rater(message.get("token"), account))
+            return {"token": token, **where, **self._standing(raters.rater_of(token))}
+        return {**where, **self._standing(self.rater(message.get("token"), account))}
 
     def _tidy(self) -> None:
         """Now and then what nobody may keep is erased; nobody waits for it."""

@@ -11,10 +11,21 @@ from app import view
 from app.battles import BOTH_BAD
 from app.conversation import Figures
 from app.rater_views import Delivered, MyVote, Progress, Reveal, RevealedSide
+from app.settings import Settings
 
 _FIGURES = ("f0_median_hz", "f0_sd_semitones", "articulation_rate", "energy_db", "word_error_rate")
 
 Json = dict[str, Any]
+
+
+def where_it_goes(settings: Settings) -> str:
+    """What is recorded, as the consent says where it is kept."""
+    said = "Into a database and a folder on the computer that runs this workbench."
+    if settings.push_backup:
+        said += " A private copy of what may be used is kept at Hugging Face."
+    if settings.push_votes:
+        said += f" What you allow to be published goes into the open dataset {settings.push_votes} at Hugging Face."
+    return said
 
 
 def turn_of(delivered: Delivered) -> Json:

@@ -7,7 +7,6 @@ const PLAY_ICON = '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M8 5.5v1
 const PAUSE_ICON = '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M7 5h4v14H7zM13 5h4v14h-4z"/></svg>';
 const SWITCH_SECONDS = 0.012;
 const REPORT_SECONDS = 0.7;
-const FOLLOW_SHARE = 0.6;
 const NAMES = { left: "A", right: "B" };
 
 const make = (tag, name, text) => {
@@ -22,6 +21,18 @@ const say = (node, text) => {
 const clockText = (seconds) => {
   const tenths = Math.max(0, Math.floor(seconds * 10 + 1e-6));
   return Math.floor(tenths / 600) + ":" + String(Math.floor((tenths % 600) / 10)).padStart(2, "0") + "." + (tenths % 10);
+};
+
+// As the server counts: 3 s or 60 % of a reply, all of a shorter one.
+const needed = (seconds) => Math.min(seconds - 0.15, Math.max(3, 0.6 * seconds));
+const covered = (stretches) => {
+  let total = 0;
+  let reached = 0;
+  for (const [start, end] of [...stretches].sort((one, two) => one[0] - two[0])) {
+    total += Math.max(0, end - Math.max(start, reached));
+    reached = Math.max(reached, end);
+  }
+  return total;
 };
 
 // 16-bit mono PCM in a wav file, base64 -> {samples: Float32Array, rate}.
@@ -264,9 +275,8 @@ class ABPlayer {
     this.offset = 0;
     this.flush();
     const other = this.side === "left" ? "right" : "left";
-    // The first time through, the other side follows by itself; a glimpse of it before is not hearing it.
-    const listened = this.heard[other].reduce((sum, [start, end]) => sum + end - start, 0);
-    if (listened < FOLLOW_SHARE * this.seconds) this.choose(other);
+    // Until both were heard, the other side follows by itself; a glimpse of it is not hearing it.
+    if (covered(this.heard[other]) < needed(this.seconds)) this.choose(other);
     this.draw();
   }
 

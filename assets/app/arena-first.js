@@ -42,7 +42,7 @@ function consentText() {
   for (const [name, words] of [
     ["Recorded", "What you say or type here, both replies, how much of them you played, and your vote."],
     ["About you", "A random number that this browser keeps. No name. Your network address is kept only as a keyed code, to stop floods of votes."],
-    ["Where it goes", "Into a database and a folder on the computer that runs this workbench."],
+    ["Where it goes", me.where],
     ["Erase", "“Erase my data” below this page removes all of it, recordings included, at any time. Copies of a published dataset that others made cannot be called back."],
   ]) {
     const pair = make("div");

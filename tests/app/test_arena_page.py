@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from app.pages.arena_desk import ACTS, STRANGER, Desk
 from app.pages.arena_handlers import NO_WORDS, OUTSIDE, UNASKED, Composer, Handlers, Ticket, address_of
 from app.raters import Raters
 from app.services import Stops
-from app.settings import Limits
+from app.settings import Settings
 from app.store import open_store
 from tests.app.arena import Arena, hum, make_arena
 from wavalign.models.protocol import CheckpointError
@@ -46,7 +47,7 @@ def here(tmp_path: Path) -> Iterator[SimpleNamespace]:
         raters=Raters(b"0123456789abcdef"),
         senses=Senses(),
         stops=Stops(),
-        settings=SimpleNamespace(limits=Limits(), assets=tmp_path),
+        settings=Settings(tmp_path, tmp_path),
     )
     yield SimpleNamespace(arena=arena, services=services, desk=Desk(services, clock=lambda: -math.inf), store=store)
     store.close()
@@ -90,6 +91,14 @@ def test_a_new_browser_gets_an_id_and_an_old_one_keeps_its_own(here):
     assert "token" not in again
     forged = first["token"][:-1] + ("0" if first["token"][-1] != "0" else "1")
     assert here.desk.answer({"do": "hello", "token": forged})["token"] != forged
+
+
+def test_consent_says_where_it_goes(here):
+    assert "Hugging Face" not in here.desk.answer({"do": "hello"})["where"]
+    here.services.settings = replace(here.services.settings, push_votes="someone/votes", push_backup="someone/copy")
+    where = here.desk.answer({"do": "hello"})["where"]
+    assert "open dataset someone/votes" in where
+    assert "private copy" in where
 
 
 def test_a_signed_in_account_is_the_same_rater_everywhere(here):

@@ -114,6 +114,10 @@ def test_everything_goes_to_private_repositories_only(arena: Arena, remote: Fake
     remote.exists = False
     hub.push()
     assert remote.private
+    only_mine = arena.revealed(rater=arena.join("b-9", "nothing")).battle
+    hub.push()
+    assert all(only_mine not in str(_rows(data)) for data in remote.files.values()), "only for its rater"
+    arena.voting.erase("b-9")
     assert "README.md" not in remote.files
     again = open_store(tmp_path / "again")
     Hub(again, "someone/votes", tmp_path / "n", "everything", hub.api).rebuild()
