@@ -330,30 +330,29 @@ def test_a_saved_adapter_says_what_the_trained_model_said(
 ) -> None:
     trainer, home = trained
     policy = trainer.trainee.policy
-    for temperature in (0.0, 0.9):
-        sampling = _sampling(policy, temperature=temperature, speech_temperature=temperature)
-        mine = policy.reply_many([Request(d, "policy", sampling) for d in (TYPED, SPOKEN)])
-        loaded = Registry(tiny.assets, home).load(["ten-steps", "tiny-base"])
-        theirs = loaded.reply_many([Request(d, "ten-steps", sampling) for d in (TYPED, SPOKEN)])
-        for reply, again in zip(mine, theirs, strict=True):
-            assert again.tokens == reply.tokens
-            assert again.text == reply.text
-            assert np.allclose(again.waveform.samples, reply.waveform.samples, atol=1e-5)
-        assert loaded.reply_many([Request(TYPED, "tiny-base", sampling)])[0].tokens != theirs[0].tokens
+    sampling = _sampling(policy, temperature=0.9, speech_temperature=0.9)
+    mine = policy.reply_many([Request(d, "policy", sampling) for d in (TYPED, SPOKEN)])
+    loaded = Registry(tiny.assets, home).load(["ten-steps", "tiny-base"])
+    theirs = loaded.reply_many([Request(d, "ten-steps", sampling) for d in (TYPED, SPOKEN)])
+    for reply, again in zip(mine, theirs, strict=True):
+        assert again.tokens == reply.tokens
+        assert again.text == reply.text
+        assert np.allclose(again.waveform.samples, reply.waveform.samples, atol=1e-5)
+    assert loaded.reply_many([Request(TYPED, "tiny-base", sampling)])[0].tokens != theirs[0].tokens
 
 
 def test_full_fine_tuning_saves_a_base_that_loads(tiny: Tiny, tmp_path: Path) -> None:
     changes = {"tuning": {"kind": "full"}, "gradient_checkpointing": True, "optimiser": {"lr": 1e-3, "warmup": 0}}
     config = _run_config(tiny, steps=1, method={"kind": "hybrid", "mix": {"kind": "fixed", "rl": 0.0}}, **changes)
     trainer = Trainer(config, tmp_path / "runs" / "whole", tiny.assets, tmp_path, quiet=True)
-    before = trainer.trainee.policy.sample_groups([trainer.trainee.policy.encode_prompt(TYPED)], 1, Sampling(0.0))
+    policy, few = trainer.trainee.policy, Sampling(0.0, max_tokens=20)
+    before = policy.sample_groups([policy.encode_prompt(TYPED)], 1, few)
     trainer.run()
-    policy = trainer.trainee.policy
     sampling = _sampling(policy, temperature=0.0, speech_temperature=0.0)
     loaded = Registry(tiny.assets, tmp_path).load(["whole"])
     mine = policy.reply_many([Request(SPOKEN, "policy", sampling)])[0]
     assert loaded.reply_many([Request(SPOKEN, "whole", sampling)])[0].tokens == mine.tokens
-    after = policy.sample_groups([policy.encode_prompt(TYPED)], 1, Sampling(0.0))
+    after = policy.sample_groups([policy.encode_prompt(TYPED)], 1, few)
     assert not np.array_equal(before[0][0].logprobs, after[0][0].logprobs)
 
 

@@ -180,7 +180,7 @@ def make_tiny_omni(folder: Path, kind: str = "qwen2_5_omni", seed: int = 0, **de
         }
         torch.save({"Chelsie": voice, "Ethan": voice}, folder / "spk_dict.pt")
     sampling = {"temperature": 0.8, "speech_temperature": 0.8, "top_k": 0, "top_p": 1.0, "repetition_window": 0}
-    sampling |= {"repetition_penalty": 1.0, "max_tokens": 120}
+    sampling |= {"repetition_penalty": 1.0, "max_tokens": 70}
     sampling["max_seconds"] = 0.5 if kind == "qwen2_5_omni" else 1.0  # a second is 50 frames, or 12
     told = {"sampling": sampling, **description}
     (folder / "thinker_talker.json").write_text(json.dumps(told), encoding="utf-8")

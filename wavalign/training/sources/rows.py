@@ -121,11 +121,14 @@ def _reply(fields: Mapping[str, Any], name: str) -> _Said:
 
 
 def _codes(value: Any, name: str) -> tuple[int, ...] | None:
-    codes = _decoded(value) or None
-    if codes is None:
+    codes = _decoded(value)
+    codes = codes.tolist() if hasattr(codes, "tolist") else codes
+    if codes is None or codes == []:
         return None
-    whole = not isinstance(codes, (str, Mapping)) and all(
-        isinstance(code, Integral) and not isinstance(code, bool) and code >= 0 for code in codes
+    whole = (
+        isinstance(codes, Sequence)
+        and not isinstance(codes, str)
+        and all(isinstance(code, Integral) and not isinstance(code, bool) and code >= 0 for code in codes)
     )
     if not whole:
         raise RowError(f"{name}_codes must be a list of whole numbers from 0 on.")
