@@ -203,5 +203,5 @@ def make_tiny_omni_adapter(folder: Path, base: Path, *, seed: int = 1, rank: int
             if "lora_B" in name:
                 parameter.normal_(0, 0.2)
     model.peft_config["default"].base_model_name_or_path = base.name
-    model.save_pretrained(str(folder))
+    model.save_pretrained(str(folder), save_embedding_layers=False)
     return Path(folder)
