@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from app.store.audio_files import AudioFiles, MissingAudioError
 from app.store.database import make_engine
 from app.store.mounts import mount_of
 from app.store.schema import TABLES, Base, Rater, VoteRow, storable
+from app.store.turns import Turns
 from tests.app.arena import make_arena, spoken
 
 MOUNTS = """\
@@ -153,6 +155,35 @@ def test_several_programs_may_start_at_once(tmp_path: Path, database: str | None
     assert len(opened) == 4
     for each in opened:
         each.close()
+
+
+def test_writers_go_in_the_order_in_which_they_came() -> None:
+    turns, order = Turns(1), []
+    with turns:
+        threads = []
+        for number in range(6):
+            threads.append(threading.Thread(target=lambda number=number: _write(turns, order, number)))
+            threads[-1].start()
+            while len(turns._waiting) <= number:
+                time.sleep(0.001)
+        assert order == []
+    for thread in threads:
+        thread.join()
+    assert order == list(range(6))
+
+
+def test_a_writer_that_fails_gives_its_place_back() -> None:
+    turns = Turns(2)
+    for _ in range(5):
+        with pytest.raises(ZeroDivisionError), turns:
+            raise ZeroDivisionError
+    with turns, turns:
+        assert turns._free == 0
+
+
+def _write(turns: Turns, order: list[int], number: int) -> None:
+    with turns:
+        order.append(number)
 
 
 def test_transaction_that_fails_leaves_nothing(store: Store) -> None:

@@ -151,6 +151,32 @@ def test_nothing_can_be_voted_before_it_was_heard(arena):
     assert page.locator(".arena-voted").count() == 0
 
 
+def test_a_question_is_stopped_while_it_waits_for_its_turn(arena):
+    page = arena()
+    waiting = []
+    page.route("**/queue/join*", lambda route: waiting.append(route))
+    page.locator(".example").first.click()
+    page.locator(".arena-status", has_text="Sent").wait_for()
+    with page.expect_response("**/component_server/**"):
+        page.get_by_role("button", name="Stop", exact=True).click()
+    page.locator(".arena-status", has_text="Stopping").wait_for()
+    waiting[0].continue_()
+    page.unroute("**/queue/join*")
+    page.locator(".arena-alert", has_text="Stopped. Nothing was asked.").wait_for()
+    assert page.locator(".arena-status").is_hidden()
+    example(page)
+
+
+def test_a_glimpse_of_one_side_is_not_hearing_it(arena):
+    page = arena()
+    example(page)
+    page.get_by_role("button", name="Hear B").click()
+    page.locator(".ab[data-playing=true][data-side=B]").wait_for()
+    page.keyboard.press("a")
+    page.locator(".ab[data-side=A]").wait_for()
+    page.locator(".arena-left[data-open=true]").wait_for(timeout=60_000)  # both follow by themselves
+
+
 def test_a_second_turn_is_voted_on_with_the_first(arena):
     page = arena()
     example(page)
