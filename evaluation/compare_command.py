@@ -82,6 +82,8 @@ def _card(name: str, place: Place) -> Path:
     adapter = Registry(place.assets, place.home).checkpoint(name).adapter
     if adapter is None:
         raise PlanError(f'"{name}" is a base: only an adapter\'s model card is written to.')
+    if Path(place.assets).resolve() in Path(adapter).resolve().parents:
+        raise PlanError(f'"{name}" ships with the app: only the card of an adapter of yours is written to.')
     return add_to_card(adapter / "README.md", place.work, name)
 
 

@@ -17,7 +17,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from evaluation.judge_agreement_table import side_by_side
 LOWEST, HIGHEST = 1.0, 5.0
 _ABOUT = ("prompt", "sample", "dimension", "id", "text", "note")
 """Columns that tell what was rated; every other column that holds a score is a rater's."""
+FEWEST_PROMPTS = 5
+"""Prompts below which resampling them says nothing about other prompts: a value is then shown without an interval."""
 
 
 class ScoresError(ValueError):
@@ -111,7 +113,7 @@ def agreement(ratings: Ratings, judge: str, seed: int = 0) -> tuple[Figure, ...]
         ("variance", "variance within prompts", within_prompt_variance(said, prompts, seed), "", ""),
     ]
     return tuple(
-        figure(f"{ratings.dimension}/{judge}/{id_}", f"{judge}: {label}", estimate, unit, note=about)
+        _enough(figure(f"{ratings.dimension}/{judge}/{id_}", f"{judge}: {label}", estimate, unit, note=about))
         for id_, label, estimate, unit, about in rows
     )
 
@@ -121,12 +123,20 @@ def sections(dimensions: Sequence[Ratings], seed: int = 0) -> list[Section]:
     found = []
     for ratings in dimensions:
         spread = within_prompt_variance(ratings.human, ratings.prompts, seed)
-        rows = [figure(f"{ratings.dimension}/human/variance", "people: variance within prompts", spread)]
+        rows = [_enough(figure(f"{ratings.dimension}/human/variance", "people: variance within prompts", spread))]
         for judge in ratings.judges:
             rows += agreement(ratings, judge, seed)
         replies, prompts = len(ratings.prompts), len(set(ratings.prompts))
-        found.append(Section(f"{ratings.dimension}: {replies} replies to {prompts} prompts", tuple(rows)))
+        few = f" (no intervals below {FEWEST_PROMPTS} prompts)" if prompts < FEWEST_PROMPTS else ""
+        found.append(Section(f"{ratings.dimension}: {replies} replies to {prompts} prompts{few}", tuple(rows)))
     return found
+
+
+def _enough(found: Figure) -> Figure:
+    """Without its interval where there are too few prompts for one."""
+    if found.value is None or found.n is None or found.n >= FEWEST_PROMPTS:
+        return found
+    return replace(found, low=None, high=None)
 
 
 def read_ratings(path: Path, human: Sequence[str] = ("human",), judges: Sequence[str] = ()) -> list[Ratings]:
@@ -136,6 +146,8 @@ def read_ratings(path: Path, human: Sequence[str] = ("human",), judges: Sequence
         ScoresError: when the file, a column or every human score is missing, or a human score is not from 1 to 5.
     """
     rows = list(_rows(path))
+    if not rows:
+        raise ScoresError(f"{path} has no rows: each rated reply is one.")
     columns = list(dict.fromkeys(name for _, row in rows for name in row))
     if not judges:
         others = (name for name in columns if name not in (*human, *_ABOUT))
@@ -225,6 +237,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args(arguments)
+    if options.seed < 0:
+        parser.error(f"--seed must be 0 or more, got {options.seed}.")
+    if options.json and not options.json.parent.is_dir():
+        parser.error(f"--json: there is no folder {options.json.parent}.")
     try:
         ratings = read_ratings(options.scores, options.human, options.judges)
     except ScoresError as error:

@@ -139,7 +139,7 @@ def test_jsonl_is_read_alike(tmp_path):
         ("human,ears\n3,3\n", 'no column "prompt"'),
         ("prompt,human\np1,3\n", "has no judge"),
         ("prompt,human,ears\np1,,3\n", "No row of"),
-        ("", 'no column "prompt"'),
+        ("", "has no rows"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_one_sentence(tmp_path, capsys, text, message):
@@ -164,3 +164,21 @@ def test_the_command_prints_a_table_and_writes_the_figures(tmp_path, capsys):
     assert "semantic/ears/bias" in ids
     assert "acoustic/human/variance" in ids
     assert main([str(tmp_path / "nothing.csv")]) == 1
+
+
+def test_few_prompts_have_no_interval():
+    four, five = figures([1, 2, 3, 4], [2, 2, 4, 4], "abcd"), figures([1, 2, 3, 4, 5], [2, 2, 4, 4, 5], "abcde")
+    assert (four["mae"].low, four["mae"].high) == (None, None)
+    assert five["mae"].low < five["mae"].value < five["mae"].high
+
+
+def test_wrong_options_are_one_sentence(tmp_path, capsys):
+    scores = tmp_path / "scores.csv"
+    scores.write_text("prompt,human,ears\n")
+    assert main([str(scores)]) == 1
+    assert "has no rows" in capsys.readouterr().err
+    scores.write_text("prompt,human,ears\na,1,2\n")
+    for wrong in (["--seed", "-1"], ["--json", str(tmp_path / "none" / "figures.json")]):
+        with pytest.raises(SystemExit):
+            main([str(scores), *wrong])
+        assert wrong[0] in capsys.readouterr().err
