@@ -54,10 +54,10 @@ class Davidson:
         """(n,) logits by which the left reply is better, for features (n, k); no rater's habits are in it."""
         return (left - right) @ self.weights
 
-    def log_likelihood(self, left: np.ndarray, right: np.ndarray, outcome: np.ndarray) -> float:
-        """Mean over votes of raters who are not known, in nats."""
+    def log_likelihood(self, left: np.ndarray, right: np.ndarray, outcome: np.ndarray) -> np.ndarray:
+        """(n,) of each vote, in nats, of raters who are not known."""
         logits = _logits(self.gaps(left, right) + self.side, np.full(len(outcome), self.ties))
-        return float(_log_softmax(logits)[np.arange(len(outcome)), outcome].mean())
+        return _log_softmax(logits)[np.arange(len(outcome)), outcome]
 
 
 def fit(
