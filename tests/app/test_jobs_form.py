@@ -89,7 +89,7 @@ def test_what_is_wrong_is_told_beside_its_field(changes: dict, path: str, says: 
 
 
 def test_a_rule_that_is_optional_is_there_when_its_kind_is_chosen() -> None:
-    base = plain("alpo-anchored")
+    base = form.merged(plain("alpo-anchored"), {"method.mix_speech.kind": ""})
     assert form.text_of(base)["method.mix_speech.kind"] == ""
     config, problems = form.checked(
         form.merged(base, {"method.mix_speech.kind": "fixed", "method.mix_speech.rl": "0.25"})

@@ -25,7 +25,7 @@ SMALL: dict[str, Any] = {
     "batch": 2,
     "micro_batch": 1,
     "precision": "float32",
-    "rollouts": {"group_size": 3, "max_tokens": 40, "max_seconds": 2.0},
+    "rollouts": {"group_size": 3, "spoken": None, "max_tokens": 40, "max_seconds": 2.0},
     "tuning": {"kind": "lora", "rank": 4, "alpha": 8},
     "evaluation": {"every": 0},
     "checkpoints": {"every": 2},
