@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import: the page is 
     from wavalign.models.registry import Registry
 
 DEFAULT_CHECKPOINT = "closedtalk-base"
+SHOWPIECE = "closedtalk-wavalign"
+"""What stands beside the base at first, where it is there."""
 
 
 class Services:
@@ -171,6 +173,13 @@ class Services:
                 wait([answering], timeout=0.3)
         return answering.result()
 
+    def first_pair(self) -> tuple[str, ...]:
+        """What a new conversation is held with: two checkpoints, or as many as there are."""
+        names = self.all_names()
+        if SHOWPIECE in names[1:]:
+            return names[0], SHOWPIECE
+        return tuple(names[:2])
+
     def preload(self, told: Callable[[str], None] = lambda sentence: None) -> threading.Thread:
         """Loads the default checkpoints and the senses in the background, so that the first reply comes at once."""
 
@@ -178,9 +187,10 @@ class Services:
             from wavalign.models.protocol import CheckpointError
 
             try:
-                names = self.names()
+                local = self.names()
+                names = [name for name in self.first_pair() if name in local]
                 if names:
-                    self.answering(names[:2])
+                    self.answering(names)
                 with _hushed():
                     self.senses.load()
             except CheckpointError as error:

@@ -10,18 +10,15 @@ from app.examples import load_examples
 from app.pages.talk_handlers import NO_SECOND, Handlers, Widgets, fresh
 from app.services import Services
 
-#: What stands beside the base at first, where it is there.
-SHOWPIECE = "closedtalk-wavalign"
-
 
 def build(services: Services) -> None:
     """Draws the page into the Blocks that is open."""
     limits = services.settings.limits
-    names = services.all_names()
     examples = load_examples(services.settings.assets)
-    first = names[0] if names else None
+    pair = services.first_pair()
+    first = pair[0] if pair else None
     defaults = services.default_sampling(first)
-    second = SHOWPIECE if SHOWPIECE in names else names[1] if len(names) > 1 else first
+    second = pair[1] if len(pair) > 1 else first
     start = fresh(tuple(name for name in (first, second) if name))
 
     state = gr.State(start, delete_callback=lambda session: services.recordings.drop(session.conversation.files()))
