@@ -22,6 +22,9 @@ class Slow:
     def __init__(self, model) -> None:
         self.model, self.steps, self.ended, self.whole = model, 0, False, False
 
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
     def stream_many(self, requests, stop=None):
         stream = self.model.stream_many(requests, stop)
         try:
