@@ -6,8 +6,10 @@
     python -m evaluation.reproduce --split validation --work runs/tuning --recipes sft@lr=3e-4 sft@lr=1e-3
     python -m evaluation.reproduce --table                          trains nothing: tables and charts of what is there
 
-What is finished is kept in the work folder and not done again; what was interrupted goes on from its last checkpoint,
-exactly. The first seed of every recipe comes first, so that --table has something to say early. One core is enough.
+What is finished is kept in the work folder and not done again, and with --keep also as a small record in the
+repository, from which tables can be made when the folder is gone; what was interrupted goes on from its last
+checkpoint, exactly. The first seed of every recipe comes first, so that --table has something to say early. One core
+is enough.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Any
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 ROOT = Path(__file__).resolve().parent
 RESULTS, PAGE = ROOT / "results" / "comparison.json", ROOT.parent / "docs" / "comparison.md"
+RECORDS = ROOT / "results" / "cells"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,11 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(chosen: Sequence[Any], options: argparse.Namespace, setting: Any) -> int:
     from evaluation.reproduce_cells import base_measures, measure_cell, order, train
+    from evaluation.reproduce_records import keep
     from wavalign.rewards.protocol import RewardError
     from wavalign.training.loop import TrainingError
 
     deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
     cells = order(chosen, options.seeds, setting)
+    _restore(cells, chosen, options, setting)
     _refuse(cells, chosen)
     base = base_measures(setting)
     _say(f"base {setting.base}: {_line(base)} ({base['cpu_s']:.0f} CPU s)")
@@ -104,6 +109,8 @@ def _run(chosen: Sequence[Any], options: argparse.Namespace, setting: Any) -> in
         found = measure_cell(cell)
         spent = f"trained {trained - began:.0f} CPU s, measured {found['cpu_s']:.0f} CPU s"
         _say(f"[{number}/{len(cells)}] {cell.name}: {_line(found)} ({spent})")
+        if options.keep:
+            keep(cell, base, options.records)
         _write(setting.work / "comparison.json", _summary(cells, setting))
     _report(cells, setting)
     return 1 if failed else 0
@@ -116,6 +123,7 @@ def _publish(chosen: Sequence[Any], options: argparse.Namespace, setting: Any) -
     from evaluation.reproduce_tables import tables, write_page
 
     cells = order(chosen, options.seeds, setting)
+    _restore(cells, chosen, options, setting)
     _refuse(cells, chosen)
     found = _summary(cells, setting)
     _write(options.results, found)
@@ -124,6 +132,14 @@ def _publish(chosen: Sequence[Any], options: argparse.Namespace, setting: Any) -
     _report(cells, setting)
     _say(f"Written: {options.results}, {options.page}, {options.page.with_suffix('')}/*.svg")
     return 0
+
+
+def _restore(cells: Sequence[Any], chosen: Sequence[Any], options: argparse.Namespace, setting: Any) -> None:
+    from evaluation.reproduce_records import restore
+
+    laid = restore(cells, lambda cell: _mean_lambda(cell, chosen), setting, options.records)
+    if laid:
+        _say(f"{len(laid)} finished cells were taken from {options.records}")
 
 
 def _summary(cells: Sequence[Any], setting: Any) -> dict[str, Any]:
@@ -213,6 +229,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--base", default="closedtalk-base", help="the checkpoint that every recipe starts from")
     parser.add_argument("--assets", type=Path, default=ASSETS)
     parser.add_argument("--work", type=Path, default=Path("runs/reproduce"), help="where cells are kept")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="what is left of cells whose folders are gone")
+    parser.add_argument("--keep", action="store_true", help="write such a record of every cell that is finished")
     parser.add_argument("--table", action="store_true", help="train nothing; write results, page and charts")
     parser.add_argument("--results", type=Path, default=RESULTS, help="with --table: where the results are written")
     parser.add_argument("--page", type=Path, default=PAGE, help="with --table: whose tables are filled in")

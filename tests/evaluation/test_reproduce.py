@@ -43,7 +43,7 @@ def run(assets: Path, work: Path, *arguments: str, seeds: tuple[str, ...] = ("0"
 @pytest.fixture(scope="module")
 def compared(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("compared")
-    assert run(assets, work, "--recipes", "sft", "wavalign") == 0
+    assert run(assets, work, "--recipes", "sft", "wavalign", "--keep", "--records", str(work / "records")) == 0
     return work
 
 
@@ -74,6 +74,26 @@ def test_two_recipes_and_two_seeds_make_a_table(compared: Path, assets: Path, tm
     for svg in page.with_suffix("").glob("*.svg"):
         ElementTree.fromstring(svg.read_text())
     assert len(list(page.with_suffix("").glob("*.svg"))) == 7
+
+
+def test_the_same_table_comes_from_records_alone(compared: Path, assets: Path, tmp_path: Path) -> None:
+    page, found = tmp_path / "page.md", {}
+    page.write_text("<!-- table: words -->\n<!-- end -->\n")
+    for place in (compared, tmp_path / "elsewhere"):
+        result = tmp_path / f"{place.name}.json"
+        given = ["--recipes", "sft", "wavalign", "--records", str(compared / "records"), "--results", str(result)]
+        assert run(assets, place, *given, "--table", "--page", str(page)) == 0
+        found[place.name] = json.loads(result.read_text())
+    first, second = found.values()
+    assert second == first
+
+
+def test_records_of_other_settings_do_not_count(compared: Path, assets: Path, tmp_path: Path) -> None:
+    given = ["--recipes", "sft", "--records", str(compared / "records"), "--minutes", "0"]
+    assert run(assets, tmp_path / "same", *given) == 0
+    assert (tmp_path / "same" / "cells" / "sft" / "seed-1" / "measured.json").is_file()
+    assert run(assets, tmp_path / "other", *given, steps=3) == 0
+    assert not list((tmp_path / "other").glob("cells/sft/seed-*"))
 
 
 def test_finished_cells_are_not_done_again(compared: Path, assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:

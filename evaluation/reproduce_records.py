@@ -1,0 +1,100 @@
+"""What is left of finished cells when their folders are gone: one small file each, from which tables can be made again.
+
+<records>/base.json                    the untrained base: its hash and its measures
+<records>/<variant>-seed-N.json        config, measures by prompt, and what tables read of the run's metrics
+
+A record holds no weights. It counts for the same base, config and sizes only; otherwise the cell is done anew.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from evaluation.reproduce_cells import BASE_FILE, CLOCK, MEASURED, Cell, Setting, base_hash
+from evaluation.reproduce_summary import CURVES, TRAINING
+from wavalign.training.config_files import load_config
+from wavalign.training.journal import CONFIG, METRICS, RESULT
+
+_KEPT = ("step", "step_time", *CURVES, *TRAINING)
+
+
+def keep(cell: Cell, base: Mapping[str, Any], records: Path) -> Path:
+    """Writes the record of a finished cell, and the base's beside it where there is none yet."""
+    lines = [{name: line[name] for name in _KEPT if name in line} for line in cell.metrics]
+    found = {
+        "base": base["sha256"],
+        "config": (cell.run / CONFIG).read_text(encoding="utf-8"),
+        "metrics": lines,
+        "measured": cell.measures,
+        "clock": json.loads((cell.folder / CLOCK).read_text(encoding="utf-8")),
+    }
+    _write(records / BASE_FILE, base)
+    path = _path(cell, records)
+    _write(path, found)
+    return path
+
+
+def restore(
+    cells: Sequence[Cell], mean_lambda: Callable[[Cell], float | None], setting: Setting, records: Path
+) -> list[Cell]:
+    """Lays the folders of cells that are recorded, but not in the work folder; returns them. Nothing is overwritten.
+
+    ``mean_lambda`` tells the mean that a cell's variant takes, once the run that it is of is there.
+    """
+    base = _read(records / BASE_FILE)
+    hashed = base_hash(setting)
+    if base is None or base["sha256"] != hashed or base["sizes"] != asdict(setting.sizes):
+        return []
+    if not (setting.work / BASE_FILE).exists():
+        _write(setting.work / BASE_FILE, base)
+    laid = []
+    for cell in cells:
+        found = _read(_path(cell, records))
+        if found is None or found["base"] != hashed or found["measured"]["sizes"] != asdict(setting.sizes):
+            continue
+        if not cell.folder.exists() and _lay(cell, found, mean_lambda(cell)):
+            laid.append(cell)
+    return laid
+
+
+def _lay(cell: Cell, found: Mapping[str, Any], mean_lambda: float | None) -> bool:
+    """Whether the record was of the config that is asked for, and its folder is there now."""
+    if cell.variant.mean_of is not None and mean_lambda is None:
+        return False
+    draft = cell.folder.with_name(f".{cell.folder.name}.part")
+    shutil.rmtree(draft, ignore_errors=True)
+    run = draft / cell.run.name
+    run.mkdir(parents=True)
+    (run / CONFIG).write_text(found["config"], encoding="utf-8")
+    if load_config(run / CONFIG) != cell.config(mean_lambda):
+        shutil.rmtree(draft)
+        return False
+    (run / METRICS).write_text("".join(json.dumps(line) + "\n" for line in found["metrics"]), encoding="utf-8")
+    _write(draft / MEASURED, found["measured"])
+    _write(draft / CLOCK, found["clock"])
+    _write(run / RESULT, {"status": "completed", "reason": "restored from its record", "weights": False})
+    draft.replace(cell.folder)
+    return True
+
+
+def _path(cell: Cell, records: Path) -> Path:
+    return records / f"{cell.variant.slug}-seed-{cell.seed}.json"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _write(path: Path, data: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(data, separators=(",", ":")) + "\n", encoding="utf-8")
+    temporary.replace(path)
