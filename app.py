@@ -14,9 +14,16 @@ def main() -> None:
     from app.settings import Settings, SettingsError
 
     try:
-        services = Services(Settings.from_environment())
+        settings = Settings.from_environment()
+        # For libraries, and for the programs that the app starts: they write where the app does.
+        os.environ["WAVALIGN_HOME"] = str(settings.home)
+        if settings.place.is_space or settings.notes:
+            os.environ.setdefault("HF_HOME", str(settings.home / "huggingface"))
+        services = Services(settings)
     except (SettingsError, OSError) as error:
         sys.exit(f"Cannot start: {error}")
+    for note in settings.notes:
+        print(note, flush=True)
     from app.frame import launch
 
     launch(services)

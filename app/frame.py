@@ -55,6 +55,7 @@ def serve(services: Services) -> tuple[gr.Blocks, str]:
     """Starts serving in the background; returns the app and its address."""
     demo = build(services)
     _, address, _ = demo.launch(
+        server_name=services.settings.place.listen,
         server_port=services.settings.port,
         theme=theme(),
         css_paths=stylesheets(),

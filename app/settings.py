@@ -6,8 +6,10 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from app.place import Place, PlaceError
 
 NAME = "WavAlign Workbench"
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -53,33 +55,41 @@ class Settings:
     """USER/NAME of the private dataset repository to which all that may be used is pushed while the app runs."""
     push_minutes: float = 15.0
     limits: Limits = Limits()
+    place: Place = field(default_factory=Place)
+    """What the host gives, and what it does not."""
+    notes: tuple[str, ...] = ()
+    """What the host should read when the app starts, a sentence each."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
         """Reads WAVALIGN_HOME, WAVALIGN_ASSETS, WAVALIGN_PORT, WAVALIGN_PRELOAD (0 loads on first use),
         WAVALIGN_DATABASE, WAVALIGN_SECRET (at least 16 characters; one for all replicas, or for a lasting home),
-        WAVALIGN_PUSH_VOTES and WAVALIGN_PUSH_BACKUP (USER/NAME) and WAVALIGN_PUSH_MINUTES.
+        WAVALIGN_PUSH_VOTES and WAVALIGN_PUSH_BACKUP (USER/NAME) and WAVALIGN_PUSH_MINUTES; and what ``Place`` reads.
 
         Raises:
-            SettingsError: when the port is not one, the secret is short, or a repository has no such name.
+            SettingsError: when the port is not one, the secret is short, a repository has no such name, or nothing
+                can be written.
         """
-        port = environment.get("WAVALIGN_PORT") or environment.get("GRADIO_SERVER_PORT")
-        if port and not (port.isdigit() and 0 < int(port) < 65536):
-            raise SettingsError(f"WAVALIGN_PORT must be between 1 and 65535, got {port!r}.")
+        try:
+            place = Place.from_environment(environment)
+            home, note = place.home(environment)
+        except PlaceError as error:
+            raise SettingsError(str(error)) from error
         secret = environment.get("WAVALIGN_SECRET") or None
         if secret is not None and len(secret) < 16:
             raise SettingsError("WAVALIGN_SECRET must have at least 16 characters.")
-        home = environment.get("WAVALIGN_HOME") or Path.home() / ".cache" / "wavalign-workbench"
         return cls(
-            home=Path(home).expanduser().resolve(),
+            home=home,
             assets=Path(environment.get("WAVALIGN_ASSETS") or _REPOSITORY / "assets").expanduser().resolve(),
-            port=int(port) if port else None,
+            port=place.port,
             preload=environment.get("WAVALIGN_PRELOAD", "1") != "0",
             database=environment.get("WAVALIGN_DATABASE") or None,
             secret=secret,
             push_votes=_repository("WAVALIGN_PUSH_VOTES", environment),
             push_backup=_repository("WAVALIGN_PUSH_BACKUP", environment),
             push_minutes=_minutes("WAVALIGN_PUSH_MINUTES", environment, cls.push_minutes),
+            place=place,
+            notes=(note,) if note else (),
         )
 
 
