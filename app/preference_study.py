@@ -30,7 +30,6 @@ from evaluation.intervals import Estimate, bootstrap_mean
 TWIN = "study-twin"
 REWARD = "reward"
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "preference-study.md"
-CRITERION = "right"
 _AT_ONCE = 32
 _TRIES = 8
 """Replies by which a question is found to be open."""
@@ -46,11 +45,15 @@ class Plan:
     raters: int = 12
     noise: float = 0.25
     left_bias: float = 0.2
-    steps: int = 150
+    criterion: str = "right"
+    steps: int = 200
     batch: int = 8
     group: int = 8
     temperature: float = 0.9
     """Of the words in battles, as in the run's rollouts: a judge should know what it will judge."""
+    variance: float = 4 / 3
+    """Of a group's rewards, at which the run's information gate is wide open. The reward is calibrated so that replies
+    to one question lie evenly between 1 and 5, which is a variance of 4/3."""
     prompts: int = 600
     """Held-out prompts."""
     samples: int = 4
@@ -76,7 +79,11 @@ def study(plan: Plan, work: Path, assets: Path) -> dict[str, Any]:
         "above_chance": model.above_chance,
     }
     if model.above_chance:
-        rewarded = ["rewards.weights={preference: 1.0}", f"rewards.preference.path={work / REWARD}"]
+        rewarded = [
+            "rewards.weights={preference: 1.0}",
+            f"rewards.preference.path={work / REWARD}",
+            f"method.mix.variance={plan.variance}",
+        ]
         clock.of("run", _train, plan, work, assets, TUNED, rewarded)
         clock.of("run of demonstrations", _train, plan, work, assets, ANCHORED, ["method.mix={kind: fixed, rl: 0.0}"])
         figures["metrics"] = _learned(work / TUNED)
@@ -111,10 +118,11 @@ def _vote(plan: Plan, settings: Settings, folder: Path) -> None:
     from app.checks import CheckRules
     from app.export import export
     from app.export_rows import Selection
+    from app.rates import Rates
     from app.services import Services
     from app.simulate_votes import CRITERIA, ForwardClock, simulate
     from app.speakers import LoadedSpeakers
-    from app.staging import Rates, Staging
+    from app.staging import Staging
     from app.store import open_store
     from app.voting import Voting
 
@@ -128,7 +136,7 @@ def _vote(plan: Plan, settings: Settings, folder: Path) -> None:
         staging = Staging(
             store,
             speakers,
-            rates=Rates(10**9, 10**9),
+            rates=Rates(10**9, 10**9, 10**9),
             checks=CheckRules(gold_share=0.0, repeat_share=0.0),
             clock=clock,
             dice=random.Random(plan.seed),
@@ -137,7 +145,7 @@ def _vote(plan: Plan, settings: Settings, folder: Path) -> None:
         simulate(
             Voting(staging),
             clock,
-            CRITERIA[CRITERION],
+            CRITERIA[plan.criterion],
             plan.votes,
             plan.raters,
             plan.seed,
@@ -303,6 +311,7 @@ def _json(estimate: Estimate | None) -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
+    from app.simulate_votes import CRITERIA
     from app.store import StoreError
     from wavalign.models.protocol import CheckpointError
     from wavalign.rewards.protocol import RewardError
@@ -313,6 +322,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--criterion", choices=sorted(CRITERIA), default=Plan.criterion)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--votes", type=int, default=Plan.votes)
     parser.add_argument("--steps", type=int, default=Plan.steps)
@@ -323,8 +333,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = []
     try:
         for seed in options.seeds:
-            plan = Plan(seed, votes=options.votes, steps=options.steps)
-            folder = options.work / f"seed-{seed}-votes-{plan.votes}-steps-{plan.steps}"
+            plan = Plan(seed, votes=options.votes, criterion=options.criterion, steps=options.steps)
+            folder = options.work / f"{plan.criterion}-seed-{seed}-votes-{plan.votes}-steps-{plan.steps}"
             results.append(study(plan, folder, defaults.assets))
     except (StoreError, CheckpointError, RewardError) as error:
         print(f"The study cannot go on: {error}", file=sys.stderr)

@@ -19,8 +19,9 @@ from typing import Any
 
 from app.battles import SIDES, BattleError
 from app.conversation import Asked
+from app.rates import Rates
 from app.speakers import LoadedSpeakers
-from app.staging import Rates, Staging
+from app.staging import Staging
 from app.store import StoreError, queries
 from app.voting import Voting
 from wavalign.dialogue import Turn
@@ -156,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         opened = services.voting.staging
         # Behind the present, so that the last vote is not ahead of it.
         clock = ForwardClock(time.time() - options.votes * _LONGEST)
-        staging = Staging(opened.store, LoadedSpeakers(services), rates=Rates(10**9, 10**9), clock=clock)
+        staging = Staging(opened.store, LoadedSpeakers(services), rates=Rates(10**9, 10**9, 10**9), clock=clock)
         began = time.perf_counter()
         battles = simulate(
             Voting(staging),

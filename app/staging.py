@@ -28,6 +28,7 @@ from app.conversation import Asked
 from app.equaliser import Equalised, SilentReplyError, equalise
 from app.matchmaking import Dice, Matchmaking, Pair, Pairing, Tally
 from app.rater_views import Opened
+from app.rates import Rates
 from app.repeats import repeatable, stage_again
 from app.speakers import Speakers
 from app.store import Store, histories, owners, queries
@@ -37,17 +38,8 @@ from wavalign.dialogue import Dialogue, Reply, Turn
 
 ASK_CONSENT = "Say first what may be done with your votes and recordings."
 TRY_AGAIN = "One side failed, so this battle does not count; nobody loses by it. Ask again."
-TOO_MANY = "That is a lot of battles in one hour. Come back a little later."
 NO_PAIR = "There are no two checkpoints that can meet yet. Add a second one."
 CHANGED = "One of the two sides has changed since this battle began. Start a new one."
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Battles an hour; an address may be a whole classroom's."""
-
-    of_rater: int = 90
-    of_address: int = 360
 
 
 @dataclass(frozen=True)
@@ -169,7 +161,7 @@ class Staging:
             consent = owners.latest_consent(session, rater)
             if consent is None:
                 raise BattleError("consent", ASK_CONSENT)
-            self._within_rates(session, rater, address, now)
+            self.rates.check(session, rater, address, now)
             gold = self._gold_side(session, rater)
             session.add(
                 BattleRow(
@@ -340,13 +332,6 @@ class Staging:
             )
         if reason != STOPPED:  # the log is the host's
             print(f"Battle {battle} is void: {reason[:200]}", file=sys.stderr, flush=True)
-
-    def _within_rates(self, session: Session, rater: str, address: str | None, now: float) -> None:
-        recent = select(func.count()).select_from(BattleRow).where(BattleRow.at > now - 3600)
-        if session.scalar(recent.where(BattleRow.rater == rater)) >= self.rates.of_rater:
-            raise BattleError("rate", TOO_MANY)
-        if address is not None and session.scalar(recent.where(BattleRow.address == address)) >= self.rates.of_address:
-            raise BattleError("rate", TOO_MANY)
 
     def _gold_side(self, session: Session, rater: str) -> Side | None:
         votes = session.scalar(select(func.count()).select_from(VoteRow).where(VoteRow.rater == rater))

@@ -16,7 +16,8 @@ from app.checks import CheckRules
 from app.conversation import Asked
 from app.matchmaking import Pair
 from app.rater_views import Receipt
-from app.staging import Rates, Staging
+from app.rates import Rates
+from app.staging import Staging
 from app.store import Store
 from app.voting import Voting
 from wavalign.audio import Waveform
@@ -152,7 +153,7 @@ def make_arena(
         store,
         speakers,
         rules=rules or Rules(),
-        rates=rates or Rates(10**6, 10**6),
+        rates=rates or Rates(10**6, 10**6, 10**6),
         checks=checks or CheckRules(gold_share=0.0, repeat_share=0.0),
         clock=clock,
         dice=random.Random(seed),

@@ -33,9 +33,9 @@ import torch
 from app.battles import SIDES
 from app.frame import serve
 from app.pages.arena_desk import Desk
+from app.rates import Rates
 from app.services import Services
 from app.settings import Settings
-from app.staging import Rates
 from app.store.schema import BattleRow
 from tests.app.assets import make_tiny_assets
 from tests.tiny import interleaved_description
@@ -132,7 +132,7 @@ def twins(folder: Path) -> Iterator[tuple[Client, Services]]:
     description = interleaved_description(codec="../closedtalk-codec", sampling=sampling)
     (assets / "closedtalk-base" / "interleaved.json").write_text(json.dumps(description), encoding="utf-8")
     services = Services(Settings(folder / "home", assets, preload=False))
-    services.voting.staging.rates = Rates(10**6, 10**6)  # one address asks more in an hour than people do
+    services.voting.staging.rates = Rates(10**6, 10**6, 10**6)  # one address asks more in an hour than people do
     demo, address = serve(services)
     try:
         with httpx.Client(base_url=address.rstrip("/"), timeout=120) as http:

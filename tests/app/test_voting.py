@@ -15,7 +15,7 @@ from app.checks import CheckRules
 from app.conversation import Asked
 from app.equaliser import loudness
 from app.listening import PlaybackError
-from app.staging import Rates
+from app.rates import Rates
 from app.store import queries
 from app.store.schema import TABLES, BattleRow, Flag, ReplyRow, VoteRow, storable
 from tests.app.arena import Arena, make_arena, spoken, typed
@@ -374,6 +374,22 @@ def test_rates_of_a_rater_and_of_an_address(store) -> None:
     refused("rate", arena.voting.open, "b-2", typed(), address="hashed")
     arena.clock.forward(3601)
     arena.voting.open("b-1", typed(), address="hashed")
+
+
+def test_few_new_raters_begin_at_one_address_within_an_hour(store) -> None:
+    arena = make_arena(store, rates=Rates(of_rater=9, of_address=99, new_of_address=2))
+    for rater in ("b-1", "b-2", "b-3"):
+        arena.join(rater)
+    for rater in ("b-1", "b-2", "b-1"):
+        arena.voting.open(rater, typed(), address="hashed")
+    refused("rate", arena.voting.open, "b-3", typed(), address="hashed")
+    arena.voting.open("b-2", typed(), address="hashed")  # who has begun goes on
+    arena.voting.open("b-3", typed(), address="another")
+    arena.clock.forward(3601)
+    for rater in ("b-4", "b-5"):
+        arena.voting.open(arena.join(rater), typed(), address="hashed")
+    arena.voting.open("b-1", typed(), address="hashed")  # no longer new
+    refused("rate", arena.voting.open, arena.join("b-6"), typed(), address="hashed")
 
 
 def test_same_prompt_twice_gives_other_bytes_of_the_same_sound(arena: Arena) -> None:
