@@ -10,23 +10,27 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 
 def main() -> None:
+    from app import logs
     from app.services import Services
-    from app.settings import Settings, SettingsError
+    from app.settings import Settings
 
     try:
+        logs.configure()
         settings = Settings.from_environment()
         # For libraries, and for the programs that the app starts: they write where the app does.
         os.environ["WAVALIGN_HOME"] = str(settings.home)
         if settings.place.is_space or settings.notes:
             os.environ.setdefault("HF_HOME", str(settings.home / "huggingface"))
         services = Services(settings)
-    except (SettingsError, OSError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"Cannot start: {error}")
     for note in settings.notes:
-        print(note, flush=True)
+        logs.say(note)
     from app.frame import launch
 
     launch(services)
+    sys.stdout.flush()
+    os._exit(0)  # all is saved; a thread that does not end must not keep the machine waiting
 
 
 if __name__ == "__main__":

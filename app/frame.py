@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import html
 import os
-import signal
 
 import gradio as gr
 
+from app import health, logs
+from app.ending import Ending, end
 from app.pages import PAGES, Page
 from app.pushing import Pushing
 from app.services import Services
@@ -33,22 +34,20 @@ def build(services: Services) -> gr.Blocks:
 
 
 def launch(services: Services) -> None:
-    """Serves the app until it is interrupted or told to end; prints one line with the address.
+    """Serves the app until it is interrupted or told to end (SIGINT, SIGTERM); prints one line with the address.
 
-    Where votes are pushed to the Hub, what was not pushed yet goes before it ends.
+    Then nothing new is begun, what is being answered is finished, and votes that were not pushed yet go to the Hub.
     """
+    ending = Ending.on_signals()
+    pushing = Pushing(services)
+    pushing.start()  # before anybody comes: an empty database is filled first
     demo, address = serve(services)
-    print(f"{NAME} is at {address}", flush=True)
+    logs.say(f"{NAME} is at {address}", event="started", place=services.settings.place.kind)
     if services.settings.preload:
-        services.preload(lambda sentence: print(sentence, flush=True))
-    pushing = Pushing(services, lambda sentence: print(sentence, flush=True))
-    pushing.start()
-    if pushing.is_wanted:  # a host that restarts the app sends SIGTERM
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        demo.block_thread()
-    finally:
-        pushing.stop()
+        services.preload(logs.say)
+    ending.wait()
+    end(services, pushing)
+    demo.close(verbose=False)
 
 
 def serve(services: Services) -> tuple[gr.Blocks, str]:
@@ -67,6 +66,7 @@ def serve(services: Services) -> tuple[gr.Blocks, str]:
         share=False,
         quiet=True,
         show_error=False,
+        app_kwargs={"routes": health.routes(services, lambda: len(demo._queue))},
         allowed_paths=[str(services.recordings.folder)],
         max_file_size=f"{services.settings.limits.upload_megabytes}mb",
         prevent_thread_lock=True,

@@ -10,11 +10,12 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, redirect_stdout
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from app.recordings import Recordings
 from app.senses import ClosedTalkSenses
 from app.settings import Settings
+from app.under_way import UnderWay
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import: the page is up before they are
     from app.answering import Answering
@@ -37,6 +38,9 @@ class Services:
         self._registry = registry
         self.recordings = Recordings(settings.home / "recordings", settings.limits.recordings_hours)
         self.stops = Stops()
+        self.under_way = UnderWay()
+        self.loading_state: Literal["on first use", "loading", "loaded", "failed"] = "on first use"
+        """Of what conversations open with."""
         self._loading = threading.Lock()
         self._opening = threading.Lock()
         self._voting: Voting | None = None
@@ -193,9 +197,15 @@ class Services:
                     self.answering(names)
                 with _hushed():
                     self.senses.load()
+                self.loading_state = "loaded"
             except CheckpointError as error:
+                self.loading_state = "failed"
                 told(str(error))
+            finally:  # whatever else went wrong is in the log
+                if self.loading_state == "loading":
+                    self.loading_state = "failed"
 
+        self.loading_state = "loading"
         thread = threading.Thread(target=load, name="preload", daemon=True)
         thread.start()
         return thread

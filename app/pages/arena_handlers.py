@@ -160,7 +160,8 @@ class Handlers:
         try:
             if stop.is_set():
                 raise BattleError("stopped", UNASKED)
-            return self._battle(request, rater, ticket.battle, make_asked(), stop)
+            with self.services.under_way.answering(stop):
+                return self._battle(request, rater, ticket.battle, make_asked(), stop)
         finally:
             self.desk.asks.end(rater, ask)
 

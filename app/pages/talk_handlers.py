@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -314,9 +315,11 @@ class Handlers:
                 answering = end.value
                 break
             yield {widgets.stage: self._stage(session, pending, status=told, autoplay=wish.autoplay)}
-        run = answering.run(session.conversation, asked, wish.sampling, stop, even_if_outside=again)
         outgoing, pace = view.Outgoing(), Pace()
-        try:
+        with (
+            self.services.under_way.answering(stop),
+            closing(answering.run(session.conversation, asked, wish.sampling, stop, even_if_outside=again)) as run,
+        ):
             while True:
                 try:
                     live = next(run)
@@ -325,8 +328,6 @@ class Handlers:
                     break
                 if pace.is_due(live):
                     yield {widgets.stage: self._stage(session, live, outgoing, autoplay=wish.autoplay)}
-        finally:
-            run.close()
         if not self.services.stops.is_current(request.session_hash, stop):
             return
         session = self._kept(session, exchange)

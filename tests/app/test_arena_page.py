@@ -21,6 +21,7 @@ from app.raters import Raters
 from app.services import Stops
 from app.settings import Settings
 from app.store import open_store
+from app.under_way import UnderWay
 from tests.app.arena import Arena, hum, make_arena
 from wavalign.models.protocol import CheckpointError
 
@@ -48,6 +49,7 @@ def here(tmp_path: Path) -> Iterator[SimpleNamespace]:
         senses=Senses(),
         stops=Stops(),
         settings=Settings(tmp_path, tmp_path),
+        under_way=UnderWay(),
     )
     yield SimpleNamespace(arena=arena, services=services, desk=Desk(services, clock=lambda: -math.inf), store=store)
     store.close()
