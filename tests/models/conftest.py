@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,16 @@ import pytest
 from tests import tiny
 from wavalign.models.interleaved import InterleavedModel
 from wavalign.models.registry import Registry
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _trust() -> Iterator[None]:
+    """What a builder lets run is let run in its own module alone."""
+    before = os.environ.get("WAVALIGN_TRUST_REMOTE_CODE")
+    yield
+    os.environ.pop("WAVALIGN_TRUST_REMOTE_CODE", None)
+    if before is not None:
+        os.environ["WAVALIGN_TRUST_REMOTE_CODE"] = before
 
 
 @pytest.fixture(scope="session")

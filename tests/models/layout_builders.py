@@ -6,6 +6,7 @@ A layout is one builder and one line of ``BUILDERS``.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ import wavalign.torchaudio_guard  # noqa: F401
 # isort: split
 import numpy as np
 
-from tests.models import tiny_omni
+from tests.models import tiny_kimi, tiny_omni
 from tests.training import tiny_run
 from wavalign.audio import Waveform, write
 
@@ -47,10 +48,21 @@ def qwen3_omni(folder: Path) -> Tiny:
     return _omni(folder, "qwen3_omni_moe", tiny_omni.BOOKS)
 
 
+def kimi_audio(folder: Path) -> Tiny:
+    base = tiny_kimi.make_tiny_kimi(folder / "tiny-base")
+    os.environ["WAVALIGN_TRUST_REMOTE_CODE"] = str(base)  # as the host does; conftest takes it back
+    tiny_kimi.make_tiny_kimi_adapter(folder / "tiny-tuned", base)
+    path = rows_of_codes(folder / "rows", 1, tiny_kimi.CODES, frames=24)
+    data = {"source": "jsonl", "path": path, "shuffle": False}
+    changes = {"data": data, "evaluation": {"data": data}, "rollouts": {"max_tokens": 60, "max_seconds": 1.0}}
+    return Tiny(folder, changes, speech_parameters=("mimo_",))
+
+
 BUILDERS: dict[str, Callable[[Path], Tiny]] = {
     "embedded": embedded,
     "qwen2.5-omni": qwen25_omni,
     "qwen3-omni": qwen3_omni,
+    "kimi-audio": kimi_audio,
 }
 """Layout or family -> what makes its checkpoints in an empty folder."""
 

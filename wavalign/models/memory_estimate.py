@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wavalign.models.kimi_description import DESCRIPTION_FILE
 from wavalign.models.layout import LAYOUT_FILE
 from wavalign.models.protocol import CheckpointError
 
@@ -83,13 +84,19 @@ def estimate_folder(folder: Path, dtype: str = "auto", device: str = "cpu") -> E
 
 
 def _beside(folder: Path) -> list[Path]:
-    """The weights of the codec that an interleaved layout names outside of its own folder."""
-    try:
-        codec = json.loads((folder / LAYOUT_FILE).read_text(encoding="utf-8")).get("codec")
-    except (OSError, ValueError, AttributeError):
-        return []
-    place = (folder / codec).resolve() if isinstance(codec, str) else folder
-    return [] if place == folder.resolve() or folder.resolve() in place.parents else weight_files(place)
+    """The weights of what a description (codec, encoder) names outside of the checkpoint's own folder."""
+    found = []
+    for name in (LAYOUT_FILE, DESCRIPTION_FILE):
+        try:
+            told = json.loads((folder / name).read_text(encoding="utf-8"))
+            places = {
+                (folder / told[each]).resolve() for each in ("codec", "whisper") if isinstance(told.get(each), str)
+            }
+        except (OSError, ValueError, AttributeError):
+            continue
+        outside = (each for each in sorted(places) if folder.resolve() not in (each, *each.parents))
+        found += [file for each in outside for file in weight_files(each)]
+    return found
 
 
 def estimate(stored: Stored, config: Mapping[str, Any], dtype: str = "auto", device: str = "cpu") -> Estimate:
@@ -174,7 +181,8 @@ def cache_bytes(config: Mapping[str, Any], item: int) -> int:
         shared = int(config.get("num_key_value_heads") or heads)
         head = int(config.get("head_dim") or int(config["hidden_size"]) // heads)
         tokens = min(TOKENS, int(config.get("max_position_embeddings") or TOKENS))
-        return 2 * int(config["num_hidden_layers"]) * shared * head * tokens * REPLIES * item
+        layers = int(config["num_hidden_layers"]) + int(config.get("kimia_mimo_layers") or 0)
+        return 2 * layers * shared * head * tokens * REPLIES * item
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return 0
 

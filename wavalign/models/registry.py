@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from wavalign.models.protocol import Checkpoint, CheckpointError, Sampling
-from wavalign.models.registry_entries import Entries, Entry, is_hub_id, may_run_code
+from wavalign.models.registry_code import may_run_code_in
+from wavalign.models.registry_entries import Entries, Entry, is_hub_id
 from wavalign.models.registry_folders import (
     config_in,
     is_base,
@@ -260,7 +261,7 @@ class Registry:
             entry = self.entry(base.name)
             source = entry.source if entry is not None else str(folder)
             layout = layout_in(base.name, folder)
-            allowed = may_run_code(source)
+            allowed = may_run_code_in(folder, source)
             if brings_code(layout, config_in(folder)) and not allowed:
                 raise CheckpointError(
                     f'"{base.name}" brings Python code of its own, which runs only when the host allows it: start the '

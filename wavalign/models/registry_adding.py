@@ -12,6 +12,7 @@ from wavalign.models import memory
 from wavalign.models.memory_estimate import Estimate, estimate, estimate_folder
 from wavalign.models.protocol import CheckpointError
 from wavalign.models.registry import ADAPTER_FILE, Registry
+from wavalign.models.registry_code import may_run_code_in
 from wavalign.models.registry_entries import COMMIT, Entry, entry_of, is_hub_id, may_run_code
 from wavalign.models.registry_layouts import REMOTE, brings_code, layout_of
 from wavalign.models.registry_opening import device_of
@@ -216,7 +217,8 @@ def _base(registry: Registry, wish: Wish, place: _Place) -> Looked:
         facts["Architecture"] = str(architectures[0])
     facts |= {"Revision": place.revision} if place.revision else {}
     warnings = []
-    if brings_code(layout, config) and not may_run_code(place.source):
+    here = place.folder is not None and may_run_code_in(place.folder, place.source)
+    if brings_code(layout, config) and not (here or may_run_code(place.source)):
         warnings.append(
             "It brings Python code of its own, which does not run unless the host starts the app with "
             f"WAVALIGN_TRUST_REMOTE_CODE={place.source}."

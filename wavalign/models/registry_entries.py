@@ -214,5 +214,10 @@ def may_run_code(source: str, environment: Mapping[str, str] = os.environ) -> bo
     The host says so before the start, and nobody through a page: WAVALIGN_TRUST_REMOTE_CODE lists hub ids and folders,
     separated by commas.
     """
-    listed = {each.strip().rstrip("/") for each in environment.get("WAVALIGN_TRUST_REMOTE_CODE", "").split(",")}
-    return source.rstrip("/") in listed - {""}
+    return source.rstrip("/") in trusted_sources(environment)
+
+
+def trusted_sources(environment: Mapping[str, str] = os.environ) -> frozenset[str]:
+    """The hub ids and folders that the host named."""
+    listed = (each.strip().rstrip("/") for each in environment.get("WAVALIGN_TRUST_REMOTE_CODE", "").split(","))
+    return frozenset(each for each in listed if each)

@@ -76,6 +76,13 @@ class Layout:
 LAYOUTS: tuple[Layout, ...] = (
     Layout("interleaved", "wavalign.models.loading", marker=LAYOUT_FILE, runs_code=True),
     Layout("thinker-talker", "wavalign.models.thinker_talker_loading", model_types=("qwen2_5_omni", "qwen3_omni_moe")),
+    Layout(
+        "parallel",
+        "wavalign.models.kimi_loading",
+        model_types=("kimi_audio",),
+        architectures=("MoonshotKimiaForCausalLM",),
+        runs_code=True,
+    ),
 )
 """Several lines may carry one name: families of a layout that are opened by different modules."""
 

@@ -17,7 +17,7 @@ from wavalign.models.channel_adapters import ChannelRanks
 from wavalign.models.loading import ADAPTER_WEIGHTS, tensor_shapes
 from wavalign.models.protocol import Checkpoint, CheckpointError, TrainableBase
 from wavalign.models.registry import Registry
-from wavalign.models.registry_entries import may_run_code
+from wavalign.models.registry_code import may_run_code_in
 from wavalign.models.registry_layouts import layout_at
 from wavalign.models.shared_rows import FlatScores
 from wavalign.training.batch import Unit
@@ -218,7 +218,7 @@ def _own_base(origin: Checkpoint, device: torch.device) -> TrainableBase:
     folder = Path(origin.base)
     dtype = None if origin.dtype == "auto" else getattr(torch, origin.dtype)
     loader = layout_at(origin.base_name, folder).opened()
-    return loader.load_base(origin.base_name, folder, device, dtype, may_run_code(str(folder)))
+    return loader.load_base(origin.base_name, folder, device, dtype, may_run_code_in(folder))
 
 
 def _precision(config: TrainConfig, device: torch.device) -> torch.dtype | None:
