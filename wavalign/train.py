@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("config", nargs="?", type=Path, help="a YAML file for a new run, or a run's folder to go on")
     parser.add_argument("overrides", nargs="*", metavar="field=value", help="fields of the config to change")
-    parser.add_argument("--run", type=Path, help="the new run's folder (default: a new one in runs/ of --home)")
+    parser.add_argument(
+        "--run", "--folder", type=Path, help="the new run's folder (default: a new one in runs/ of --home)"
+    )
     parser.add_argument("--assets", type=Path, default=ASSETS, help="the folder of the embedded checkpoints and data")
     parser.add_argument("--home", type=Path, default=HOME, help="the folder with runs/ and checkpoints/")
     parser.add_argument("--threads", type=int, default=1, help="of torch on a CPU; small models are fastest with one")

@@ -27,8 +27,9 @@ from app.jobs.early_stopping import watchful
 from app.jobs.job import GENTLY, Job, JobError
 from app.jobs.queue import Queue
 from app.jobs.spare import Spare
-from app.jobs.supervise import Asked, Attempt, Graces, Outcome, supervise, train_command
+from app.jobs.supervise import Asked, Attempt, Graces, Outcome, supervise
 from app.store import open_store
+from wavalign.launch.commands import train_command
 
 _BEAT_SECONDS = 5.0
 _LOOK_SECONDS = 0.5

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -44,7 +43,7 @@ class Asked:
 
     level: int
     reason: str
-    state: Literal["stopped", "completed"] = "stopped"
+    state: Literal["stopped", "completed", "crashed"] = "stopped"
 
 
 @dataclass(frozen=True)
@@ -79,15 +78,6 @@ def attempt_folder(folder: Path, number: int) -> Path:
     return folder / "attempts" / f"{number:03d}"
 
 
-def train_command(folder: Path, assets: Path, home: Path, processes: int = 1) -> list[str]:
-    """The trainer as a command line, through torchrun where there are several processes."""
-    trainer = ["wavalign.train", str(folder), "--assets", str(assets), "--home", str(home)]
-    if processes == 1:
-        return [sys.executable, "-m", *trainer]
-    launch = ["torch.distributed.run", "--standalone", "--nnodes=1", f"--nproc-per-node={processes}", "-m"]
-    return [sys.executable, "-m", *launch, *trainer]
-
-
 def supervise(
     attempt: Attempt,
     wanted: Callable[[], Asked | None] = lambda: None,
@@ -111,7 +101,7 @@ def supervise(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=_environment(attempt),
+            env=environment(attempt),
             start_new_session=True,
             preexec_fn=processes.dies_with_parent(),
         )
@@ -146,7 +136,9 @@ def outcome(
         _make_room(folder)
     step = int(result["step"]) if result else last_step(folder)
     if result is None:
-        if asked is not None:
+        if asked is not None and asked.state == CRASHED:
+            state, reason = CRASHED, asked.reason
+        elif asked is not None:
             state, reason = "stopped", f"It did not save in time, and was ended: {asked.reason}."
         else:
             log = causes.tail(attempt_folder(folder, number) / OUTPUT)
@@ -254,7 +246,7 @@ def _asked_in_folder(folder: Path, number: int | None = None) -> Asked | None:
     return None
 
 
-def _environment(attempt: Attempt) -> dict[str, str]:
+def environment(attempt: Attempt) -> dict[str, str]:
     own = {processes.TAG: attempt.tag, ATTEMPT_VARIABLE: str(attempt.number), "PYTHONUNBUFFERED": "1"}
     return {**os.environ, **attempt.environment, **own}
 

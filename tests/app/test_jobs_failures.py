@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from app.jobs.supervise import Attempt, Outcome, outcome, supervise, train_command
+from app.jobs.supervise import Attempt, Outcome, outcome, supervise
 from tests.training.tiny_run import make_assets, small
 from wavalign import train
+from wavalign.launch.commands import train_command
 from wavalign.training.config import TrainConfig
 from wavalign.training.config_files import save_config
 from wavalign.training.journal import ATTEMPT_VARIABLE, read_lines

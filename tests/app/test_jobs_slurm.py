@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,36 @@ def test_a_batch_job_that_is_gone_is_crashed(bench: JobsBench) -> None:
     ended = bench.ended(job)
     assert ended.state == "crashed"
     assert ended.state in FINAL
+
+
+ON_THE_SECOND = 'if [ "$SUBMITIT_LOCAL_GLOBALID" = 1 ]; then {then}; fi; exec "$@"'
+"""Of two tasks, which stand for two nodes here."""
+
+
+@pytest.mark.parametrize(
+    ("then", "state", "says"),
+    [
+        ("sleep 1; exit 0", "completed", ""),
+        ("sleep 0.5; echo the switch is on fire; exit 3", "crashed", "Node 1: It ended with code 3"),
+    ],
+    ids=["both nodes end well", "one node is lost"],
+)
+def test_the_first_node_speaks_for_all(then: str, state: str, says: str, bench: JobsBench) -> None:
+    toy = [sys.executable, "-m", "tests.app.toy_trainer", str(bench.home / "runs" / "toy-001"), "--steps", "100"]
+    command = ["bash", "-c", ON_THE_SECOND.format(then=then), "bash", *toy]
+    settings = {"cluster": "local", "slurm": {"gpus_per_node": 0, "tasks_per_node": 2}, "command": command}
+    job = bench.ended(bench.start(launcher="slurm", settings=settings))
+    assert job.state == state
+    assert says in (job.reason or "")
+    assert not processes.tagged(job.id)
+    assert (job.folder / "attempts" / "001" / "output-node1.log").is_file()
+
+
+def test_nodes_have_equally_many_processes(bench: JobsBench) -> None:
+    settings = {"cluster": "local", "slurm": {"nodes": 2}}
+    job = bench.jobs.queue.add("x", bench.home / "x", launcher="slurm", processes=3, settings=settings)
+    with pytest.raises(JobError, match="3 processes cannot be shared evenly by 2 machines"):
+        Slurm().submit(job, bench.home, bench.home)
 
 
 def test_slurms_own_states_have_words(bench: JobsBench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,9 +102,14 @@ class Base:
         """All weights are trained from here on, in float32."""
         self.network.float().requires_grad_(True)
 
-    def export(self, folder: Path, source: Path) -> None:
-        """Writes a base's folder with the weights as they are now; ``source`` is the folder it was loaded from."""
-        self.network.save_pretrained(str(folder))
+    @property
+    def exported(self) -> Any:
+        """What ``export`` saves."""
+        return self.network
+
+    def export(self, folder: Path, source: Path, state: Mapping[str, torch.Tensor] | None = None) -> None:
+        """Writes a base's folder with the weights as they are now; see ``TrainableBase``."""
+        self.network.save_pretrained(str(folder), state_dict=state)
         self.tokenizer.save_pretrained(str(folder))
         description = json.loads((source / LAYOUT_FILE).read_text(encoding="utf-8"))
         description["codec"] = str((source / (description.get("codec") or "codec")).resolve())

@@ -267,5 +267,11 @@ class TrainableBase(Protocol):
     def unfreeze(self) -> None:
         """All weights that full fine-tuning trains are trained from here on, in float32."""
 
-    def export(self, folder: Path, source: Path) -> None:
-        """Writes a base's folder with the weights as they are now; ``source`` is the folder it was loaded from."""
+    exported: Any
+    """The model of transformers that ``export`` saves."""
+
+    def export(self, folder: Path, source: Path, state: Mapping[str, torch.Tensor] | None = None) -> None:
+        """Writes a base's folder with the weights as they are now; ``source`` is the folder it was loaded from.
+
+        ``state`` holds the weights of ``exported`` where it does not hold them whole itself.
+        """

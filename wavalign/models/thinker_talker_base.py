@@ -138,8 +138,12 @@ class OmniBase:
         for part in (network.language_model, network.thinker.lm_head, network.talker):
             part.requires_grad_(True)
 
-    def export(self, folder: Path, source: Path) -> None:
-        self.full.save_pretrained(str(folder))
+    @property
+    def exported(self) -> Any:
+        return self.full
+
+    def export(self, folder: Path, source: Path, state: Mapping[str, torch.Tensor] | None = None) -> None:
+        self.full.save_pretrained(str(folder), state_dict=state)
         self.tokenizer.save_pretrained(str(folder))
         self.prompter.ears.extractor.save_pretrained(str(folder))
         for name in _BESIDE:

@@ -273,6 +273,9 @@ class TrainConfig(_Block):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the products in the training forward; auto takes bfloat16 where the hardware multiplies it. Weights and
     sampling stay as they are."""
+    parallel: Literal["auto", "ddp", "fsdp2"] = "auto"
+    """Several processes: each with all weights (ddp), or weights, gradients and optimiser state shared out (fsdp2).
+    auto is what accelerate was launched with, else ddp."""
     packing: Literal["auto", "on", "off"] = "auto"
     """One row for a prompt with all its replies, where the network takes such rows."""
     gradient_checkpointing: bool = False

@@ -1,7 +1,7 @@
 """The training loop, read from top to bottom: sample, reward, weigh, one forward, one step; then measure and save.
 
     python -m wavalign.train wavalign/recipes/wavalign.yaml
-    accelerate launch --multi_gpu --num_processes 2 -m wavalign.train wavalign/recipes/wavalign.yaml --run runs/two
+    torchrun --nproc-per-node 2 -m wavalign.train wavalign/recipes/wavalign.yaml --run runs/two
 
 A step is a pure function of the weights, the optimiser, lambda and the step's number: prompts are drawn by position,
 replies and dropout are seeded by step. So a run that is resumed from a checkpoint goes on exactly.
@@ -17,12 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from tqdm import tqdm
 
 from wavalign.rewards.combine import RewardMix
 from wavalign.rewards.registry import RewardContext
-from wavalign.training import checkpoints
+from wavalign.training import checkpoints, sharding
 from wavalign.training.batch import Completion, Unit, flatten, micro_batches
 from wavalign.training.config import HybridMethod, LoraTuning, TrainConfig
 from wavalign.training.data import load_examples
@@ -66,7 +65,7 @@ class Trainer:
         self.config = config
         self.folder = folder
         self.quiet = quiet
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        self.accelerator = sharding.accelerator_of(config)
         self.world = Accelerated(self.accelerator)
         self.main = self.accelerator.is_main_process
         self.journal = journal if journal or not self.main else Journal(folder)
@@ -100,7 +99,11 @@ class Trainer:
             eps=optimiser.eps,
             weight_decay=optimiser.weight_decay,
         )
-        self.trainee.module, self.optimiser = self.accelerator.prepare(self.trainee.base.model, self.optimiser)
+        self.trainee.module, self.optimiser = sharding.prepare(
+            self.accelerator, self.trainee.base.model, self.optimiser
+        )
+        if self.trainee.frozen is not None:
+            sharding.share_out(self.accelerator, self.trainee.frozen.model)
         self.step = 0
         self.tokens = 0
         self.skipped = 0
@@ -152,7 +155,8 @@ class Trainer:
         self.sampler.seconds = {}
         if method.samples:
             seed = step_seed(config.seed, self.step)
-            groups = self.sampler.sample(examples, method.samples, seed, self.places.start)
+            with self.trainee.gathered():
+                groups = self.sampler.sample(examples, method.samples, seed, self.places.start)
             rewarded = self.sampler.reward(groups)
             self._count_failures(rewarded.failed)
         planned = time.perf_counter()
@@ -232,7 +236,8 @@ class Trainer:
         rate = learning_rate(settings, self.step, self.config.steps)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        norm = float(self.accelerator.clip_grad_norm_(self.trainee.parameters, settings.max_grad_norm))
+        norm = self.accelerator.clip_grad_norm_(self.trainee.parameters, settings.max_grad_norm)
+        norm = float(sharding.whole(norm))
         sound = math.isfinite(loss) and math.isfinite(norm)
         if sound:
             self.optimiser.step()
@@ -254,7 +259,8 @@ class Trainer:
     def _evaluate(self) -> dict[str, float]:
         started = time.perf_counter()
         samples = self.folder / SAMPLES / f"step-{self.step}" if self.main else None
-        metrics = self.evaluator.run(samples)
+        with self.trainee.gathered():
+            metrics = self.evaluator.run(samples)
         for name, change in self.evaluator.broken_guards(metrics).items():
             if name not in self.broken:
                 self.broken.add(name)
@@ -272,16 +278,17 @@ class Trainer:
             "broken": sorted(self.broken),
             "rewards": self.world.gather(self.rewards.state()),
         }
+        weights, optimiser = self.trainee.state(self.main), sharding.optimiser_state(self.optimiser)
         if self.main:
             place = self.folder / CHECKPOINTS
-            checkpoints.save(place, self.step, state, self._write)
+            checkpoints.save(place, self.step, state, lambda folder: self._write(folder, weights, optimiser))
             checkpoints.prune(place, self.config.checkpoints.keep)
             self._event("saved", step=self.step)
         self.accelerator.wait_for_everyone()
 
-    def _write(self, folder: Path) -> None:
-        self.trainee.save_state(folder)
-        torch.save(self.optimiser.state_dict(), folder / OPTIMISER)
+    def _write(self, folder: Path, weights: Mapping[str, Any] | None, optimiser: Mapping[str, Any]) -> None:
+        self.trainee.save_state(folder, weights)
+        torch.save(optimiser, folder / OPTIMISER)
 
     def _resume(self) -> None:
         saved = checkpoints.latest(self.folder / CHECKPOINTS)
@@ -289,8 +296,8 @@ class Trainer:
             self._event("started", config=self.config.name, processes=self.world.size)
             return
         self.trainee.load_state(saved.folder)
-        device = self.accelerator.device
-        self.optimiser.load_state_dict(torch.load(saved.folder / OPTIMISER, map_location=device, weights_only=True))
+        optimiser = torch.load(saved.folder / OPTIMISER, map_location="cpu", weights_only=True)
+        sharding.set_optimiser_state(self.optimiser, optimiser, self.trainee.parameters)
         state = saved.state
         self.step, self.tokens = saved.step, state["tokens"]
         self.skipped, self.skipped_in_a_row = state["skipped"], state["skipped_in_a_row"]
@@ -316,8 +323,10 @@ class Trainer:
         saved = checkpoints.latest(self.folder / CHECKPOINTS)
         if saved is None or saved.step != self.step:
             self._save()
+        weights = self.trainee.state(self.main, exporting=True)
         if self.main:
-            self.trainee.export(self.folder / ADAPTER, provenance_of(self.config, self.folder, self.step, self.trainee))
+            provenance = provenance_of(self.config, self.folder, self.step, self.trainee)
+            self.trainee.export(self.folder / ADAPTER, provenance, weights)
             for mirror in mirrors:
                 mirror.close()
             self.journal.answered_stop()
@@ -343,6 +352,7 @@ class Trainer:
             "trained_parameters": sum(p.numel() for p in self.trainee.parameters),
             "precision": str(self.trainee.precision or torch.float32),
             "packed_rows": self.trainee.packed,
+            "weights_shared_out": self.trainee.sharded,
         }
         if self.method.samples:
             facts["replies_end_with_their_text"] = bool(self.text_only)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, load_model, save_model
+from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
 from wavalign.models.channel_adapters import ChannelRanks
@@ -20,6 +20,7 @@ from wavalign.models.registry import Registry
 from wavalign.models.registry_code import may_run_code_in
 from wavalign.models.registry_layouts import layout_at
 from wavalign.models.shared_rows import FlatScores
+from wavalign.training import sharding
 from wavalign.training.batch import Unit
 from wavalign.training.config import ConfigError, LoraTuning, TrainConfig
 
@@ -75,10 +76,13 @@ class Trainee:
 
     def logprobs(self, units: Sequence[Unit]) -> FlatScores:
         """Of the wanted tokens of ``units`` under the policy; where gradients are on, as training sees it (dropout)."""
-        self.base.model.train(torch.is_grad_enabled())
+        learning = torch.is_grad_enabled()
+        self.base.model.train(learning)
+        # Without gradients no process waits for another: measuring may take one of them more forwards.
+        module = self.module if learning else self.base.model
         try:
             with self._autocast():
-                return self.base.score_rows(self.module, [unit.row for unit in units], self.packed)
+                return self.base.score_rows(module, [unit.row for unit in units], self.packed)
         finally:
             self.base.model.eval()
 
@@ -96,35 +100,65 @@ class Trainee:
         """The optimiser has changed the weights: what decodes quickly must read them again."""
         self.base.weights_changed(_ADAPTER if isinstance(self.config.tuning, LoraTuning) else None)
 
-    def save_state(self, folder: Path) -> None:
+    def gathered(self) -> AbstractContextManager[None]:
+        """Inside, sampling and scoring without gradients need no other process, where weights are shared out."""
+        return sharding.gathered(self.base.model, *([self.frozen.model] if self.frozen else []))
+
+    def state(self, keep: bool, exporting: bool = False) -> dict[str, torch.Tensor] | None:
+        """The weights for ``save_state``, or for ``export``, gathered where they are shared out: all processes must
+        ask, and those that ``keep`` them get them. None where they are whole anyway."""
+        if not self.sharded:
+            return None
+        if isinstance(self.config.tuning, LoraTuning):
+            return sharding.trained_state(self.base.model, keep)
+        return sharding.whole_state(self.base.exported if exporting else self.network, keep)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether this process holds only its share of the weights."""
+        return sharding.is_shared_out(self.base.model)
+
+    def save_state(self, folder: Path, state: Mapping[str, torch.Tensor] | None = None) -> None:
         """The trained weights, exactly, into ``folder``."""
         if isinstance(self.config.tuning, LoraTuning):
-            self.base.model.save_pretrained(str(folder), selected_adapters=[_ADAPTER], save_embedding_layers=False)
+            self.base.model.save_pretrained(
+                str(folder), selected_adapters=[_ADAPTER], save_embedding_layers=False, state_dict=state
+            )
             if self.ranks is not None:
                 self.ranks.write(folder)
-        else:
+        elif state is None:
             save_model(self.network, str(folder / "model.safetensors"))
+        else:
+            save_file(sharding.untied(state), str(folder / "model.safetensors"))
 
     def load_state(self, folder: Path) -> None:
         """What ``save_state`` wrote, exactly."""
         if isinstance(self.config.tuning, LoraTuning):
-            from peft import set_peft_model_state_dict
+            tensors = load_file(str(folder / ADAPTER_WEIGHTS))
+            if self.sharded:
+                named = {key.replace(".weight", f".{_ADAPTER}.weight"): value for key, value in tensors.items()}
+                sharding.set_weights(self.base.model, named)
+            else:
+                from peft import set_peft_model_state_dict
 
-            tensors = load_file(str(folder / ADAPTER_WEIGHTS), device=str(self.device))
-            set_peft_model_state_dict(self.base.model, tensors, adapter_name=_ADAPTER)
+                set_peft_model_state_dict(self.base.model, tensors, adapter_name=_ADAPTER)
+        elif self.sharded:
+            sharding.set_weights(self.network, load_file(str(folder / "model.safetensors")))
         else:
             load_model(self.network, str(folder / "model.safetensors"))
         self.stepped()
 
-    def export(self, folder: Path, provenance: Mapping[str, Any]) -> None:
+    def export(
+        self, folder: Path, provenance: Mapping[str, Any], state: Mapping[str, torch.Tensor] | None = None
+    ) -> None:
         """A checkpoint that the registry loads: a plain PEFT folder, or after full fine-tuning a base's folder."""
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         if isinstance(self.config.tuning, LoraTuning):
-            self.save_state(temporary)
+            self.save_state(temporary, state)
         else:
-            self.base.export(temporary, Path(self.origin.base))
+            self.base.export(temporary, Path(self.origin.base), state)
         (temporary / PROVENANCE).write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)

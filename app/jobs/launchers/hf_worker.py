@@ -18,7 +18,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from app.jobs.early_stopping import watchful
 from app.jobs.job import GENTLY
 from app.jobs.launchers.hf_jobs import OUTCOME, WORK
-from app.jobs.supervise import Asked, Attempt, supervise, train_command
+from app.jobs.supervise import Asked, Attempt, supervise
+from wavalign.launch.commands import train_command
 
 SEND_SECONDS, ASK_SECONDS = 180.0, 30.0
 _UNREACHABLE = HfHubHTTPError.__bases__

@@ -1,7 +1,8 @@
 """On a Slurm cluster, through submitit: the batch job supervises the trainer as a local runner does.
 
 The run's folder must be on a file system that the nodes share, as is usual; nothing else is: the store is not reached
-from there. Settings of a job: ``slurm`` are submitit's own parameters (``slurm_partition``, ``timeout_min``, ...).
+from there. Settings of a job: ``slurm`` are submitit's own parameters (``slurm_partition``, ``timeout_min``, ...), with
+``nodes`` for a run on several machines. The first node then supervises the run, the others take part in it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from app.jobs import causes, processes
 from app.jobs.early_stopping import watchful
 from app.jobs.job import AT_ONCE, Job, JobError
 from app.jobs.launchers.protocol import Polled
-from app.jobs.supervise import OUTPUT, Attempt, Graces, ask_in_folder, attempt_folder, supervise, train_command
+from app.jobs.launchers.slurm_nodes import Followers, follow, meeting
+from app.jobs.supervise import OUTPUT, Attempt, Graces, ask_in_folder, attempt_folder, supervise
+from wavalign.launch.commands import LaunchError, processes_on_each, train_command
 from wavalign.training.journal import EVENTS
 
 OUTCOME = "outcome.json"
@@ -34,12 +37,25 @@ _WORDS = {
 }
 
 
-def work(folder: str, number: int, tag: str, command: list[str], settings: Mapping[str, Any]) -> str:
-    """What runs on the node: one attempt, supervised; its end is noted in the attempt's folder."""
+def work(folder: str, number: int, tag: str, where: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """What runs on a node: one attempt, supervised; its end is noted in the attempt's folder.
+
+    ``where``: processes, nodes, home and assets of the run.
+    """
+    import submitit
+
+    node = submitit.JobEnvironment()
+    nodes = int(where["nodes"])
+    command = settings.get("command") or train_command(
+        folder, where["assets"], where["home"], where["processes"], nodes, meeting(node) if nodes > 1 else None
+    )
     graces = Graces(**settings.get("graces", {}))
-    attempt = Attempt(Path(folder), number, tag, command, settings.get("minutes"), {}, graces)
-    ended = supervise(attempt, watchful(attempt.folder, settings))
+    attempt = Attempt(Path(folder), number, tag, list(command), settings.get("minutes"), {}, graces)
     path = attempt.place / OUTCOME
+    if node.global_rank > 0:
+        return follow(attempt, node.global_rank, path)
+    watched, followers = watchful(attempt.folder, settings), Followers(attempt.place)
+    ended = supervise(attempt, lambda: followers.lost() or watched())
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(asdict(ended)) + "\n", encoding="utf-8")
     temporary.replace(path)
@@ -53,23 +69,29 @@ class Slurm:
         submitit = _submitit()
         place = attempt_folder(job.folder, job.attempt) / "submitit"
         minutes = job.minutes
+        own = job.settings.get("slurm", {})
+        nodes = int(own.get("nodes", 1))
+        try:
+            gpus = processes_on_each(job.processes, nodes)
+        except LaunchError as error:
+            raise JobError(str(error)) from error
         parameters: dict[str, Any] = {
             "name": job.name,
             "timeout_min": round(minutes + _SAVING_MINUTES) if minutes else 60 * _HOURS,
-            "nodes": 1,
+            "nodes": nodes,
             "tasks_per_node": 1,
-            "gpus_per_node": job.processes,
-            **job.settings.get("slurm", {}),
+            "gpus_per_node": gpus,
+            **own,
         }
         cluster = job.settings.get("cluster")
-        command = job.settings.get("command") or train_command(job.folder, assets, home, job.processes)
+        where = {"processes": job.processes, "nodes": nodes, "home": str(home), "assets": str(assets)}
         before = os.environ.get("PYTHONPATH")
         # The node must find this program; Slurm passes the submitter's environment on.
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_REPOSITORY), before]))
         try:
             executor = submitit.AutoExecutor(folder=str(place), cluster=cluster)
             executor.update_parameters(**parameters)
-            sent = executor.submit(work, str(job.folder), job.attempt, job.id, command, dict(job.settings))
+            sent = executor.submit(work, str(job.folder), job.attempt, job.id, where, dict(job.settings))
         except Exception as error:  # submitit raises whatever sbatch said
             raise JobError(f"Slurm did not take the job: {causes.first_line(error)}") from error
         finally:

@@ -1,0 +1,33 @@
+"""Several runs one after another in the same processes, as a launcher starts them: importing torch is most of the time.
+
+accelerate launch ... -m tests.training.together ASSETS FOLDER      each FOLDER/NAME.yaml becomes FOLDER/NAME
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from accelerate.state import AcceleratorState
+
+import tests.training.letters  # noqa: F401  (makes the reward known)
+from wavalign.training.config_files import load_config
+from wavalign.training.loop import Trainer
+
+
+def main(assets: Path, folder: Path) -> None:
+    torch.set_num_threads(1)
+    PartialState(cpu=True)
+    launched = os.environ["ACCELERATE_USE_FSDP"]
+    for path in sorted(folder.glob("*.yaml")):
+        config = load_config(path)
+        os.environ["ACCELERATE_USE_FSDP"] = "false" if config.parallel == "ddp" else launched
+        AcceleratorState._reset_state()
+        Trainer(config, path.with_suffix(""), assets, quiet=True).run()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
