@@ -21,6 +21,8 @@ def main() -> None:
         os.environ["WAVALIGN_HOME"] = str(settings.home)
         if settings.place.is_space or settings.notes:
             os.environ.setdefault("HF_HOME", str(settings.home / "huggingface"))
+        if settings.place.borrows_gpu:
+            import spaces  # noqa: F401  (before torch: it says which GPU there is)
         services = Services(settings)
     except (ValueError, OSError) as error:
         sys.exit(f"Cannot start: {error}")

@@ -41,9 +41,11 @@ def launch(services: Services) -> None:
     ending = Ending.on_signals()
     pushing = Pushing(services)
     pushing.start()  # before anybody comes: an empty database is filled first
+    if services.gpu is not None:  # what is in memory when the app is served is what every call finds there
+        services.preload(logs.say).join()
     demo, address = serve(services)
     logs.say(f"{NAME} is at {address}", event="started", place=services.settings.place.kind)
-    if services.settings.preload:
+    if services.settings.preload and services.gpu is None:
         services.preload(logs.say)
     ending.wait()
     end(services, pushing)

@@ -24,7 +24,7 @@ SPACE_DISK = Path("/data")
 SPACE_PORT = 7860
 """The one port that a Space shows to the world."""
 LOOPBACK = "127.0.0.1"
-SLICE_SECONDS = 60
+CALL_SECONDS = 60
 """How long one call may hold a borrowed GPU: what ZeroGPU gives a call that asks for nothing."""
 
 
@@ -54,8 +54,12 @@ class Place:
     listen: str = LOOPBACK
     port: int | None = None
     """None takes the first free one."""
-    slice_seconds: int = SLICE_SECONDS
+    slice_seconds: int = CALL_SECONDS
     """How long one slice of training may hold a borrowed GPU."""
+    reply_seconds: int = CALL_SECONDS
+    """How long the replies to one question may hold it."""
+    ends_with_app: bool = False
+    """Whether every process here ends when the app does: on a Space, and in a container."""
 
     @property
     def is_space(self) -> bool:
@@ -87,7 +91,8 @@ class Place:
     ) -> Place:
         """Reads the variables that Hugging Face sets on a Space (SPACE_ID, SPACE_AUTHOR_NAME, SPACE_HOST,
         SPACES_ZERO_GPU, OAUTH_CLIENT_ID and its companions) and the host's own: WAVALIGN_LISTEN (else
-        GRADIO_SERVER_NAME), WAVALIGN_PORT (else GRADIO_SERVER_PORT), WAVALIGN_OWNERS, WAVALIGN_SLICE_SECONDS.
+        GRADIO_SERVER_NAME), WAVALIGN_PORT (else GRADIO_SERVER_PORT), WAVALIGN_OWNERS, WAVALIGN_SLICE_SECONDS and
+        WAVALIGN_REPLY_SECONDS (of a borrowed GPU), WAVALIGN_CONTAINER (1 in one).
 
         Raises:
             PlaceError: when an address, a port or a number of seconds cannot be used.
@@ -111,7 +116,9 @@ class Place:
             bucket=disk if usable and mount.is_network else None,
             listen=_address(environment, "0.0.0.0" if space else LOOPBACK),
             port=_port(environment, SPACE_PORT if space else None),
-            slice_seconds=_seconds(environment),
+            slice_seconds=_seconds("WAVALIGN_SLICE_SECONDS", environment),
+            reply_seconds=_seconds("WAVALIGN_REPLY_SECONDS", environment),
+            ends_with_app=bool(space) or _is_set(environment.get("WAVALIGN_CONTAINER")),
         )
 
     def home(
@@ -216,10 +223,10 @@ def _port(environment: Mapping[str, str], usual: int | None) -> int | None:
     return int(port)
 
 
-def _seconds(environment: Mapping[str, str]) -> int:
-    text = environment.get("WAVALIGN_SLICE_SECONDS")
+def _seconds(name: str, environment: Mapping[str, str]) -> int:
+    text = environment.get(name)
     if not text:
-        return SLICE_SECONDS
-    if not (text.isdecimal() and 20 <= int(text) <= 3600):
-        raise PlaceError(f"WAVALIGN_SLICE_SECONDS must be from 20 to 3600 seconds, got {text!r}.")
+        return CALL_SECONDS
+    if not (text.isdecimal() and 10 <= int(text) <= 3600):
+        raise PlaceError(f"{name} must be from 10 to 3600 seconds, got {text!r}.")
     return int(text)

@@ -19,6 +19,7 @@ from app.under_way import UnderWay
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import: the page is up before they are
     from app.answering import Answering
+    from app.borrowing import Gpu
     from app.jobs.jobs import Jobs
     from app.raters import Raters
     from app.voting import Voting
@@ -53,6 +54,15 @@ class Services:
         from wavalign.models.registry import Registry
 
         return self._registry or Registry(self.settings.assets, self.settings.home)
+
+    @cached_property
+    def gpu(self) -> Gpu | None:
+        """The GPU that this host lends, call by call; None where it has one of its own, or none."""
+        if not self.settings.place.borrows_gpu:
+            return None
+        from app.borrowing import Gpu
+
+        return Gpu(self.registry, self.settings.place.reply_seconds)
 
     @cached_property
     def senses(self) -> ClosedTalkSenses:
@@ -158,7 +168,12 @@ class Services:
             with self._loading, _hushed():
                 load(self.registry, key)
                 if key not in self._models:
-                    self._models[key] = AttendedModel(self.registry, key, lambda: load(self.registry, key))
+                    model = AttendedModel(self.registry, key, lambda: load(self.registry, key))
+                    if self.gpu is not None and not all(self.is_remote(name) for name in key):
+                        from app.borrowing import BorrowedModel
+
+                        model = BorrowedModel(self.gpu, key, model.sample_rate)
+                    self._models[key] = model
         return Answering(self._models[key], self.senses, knows_more=self.knows_more(key))
 
     def loading(self, names: Sequence[str]) -> Generator[str, None, Answering]:
@@ -212,6 +227,8 @@ class Services:
 
     def device(self) -> str:
         """What the models run on, in words: the GPU's name and free memory, or the CPU."""
+        if self.settings.place.borrows_gpu:
+            return "A GPU for each question (ZeroGPU)"
         import torch
 
         if torch.cuda.is_available():

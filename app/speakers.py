@@ -11,6 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from app.battles import BattleError
 from app.conversation import Asked
 from app.matchmaking import Pair
 from wavalign.dialogue import Dialogue, Reply
@@ -95,6 +96,7 @@ class LoadedSpeakers:
         settings: tuple[Mapping[str, Any], Mapping[str, Any]],
         stop: threading.Event | None,
     ) -> tuple[Reply, Reply]:
+        from app.borrowing import BorrowError
         from wavalign.models.protocol import Request, Sampling
 
         model = self._services.answering(names).model
@@ -102,7 +104,10 @@ class LoadedSpeakers:
             Request(dialogue, name, Sampling(**each))
             for name, dialogue, each in zip(names, dialogues, settings, strict=True)
         ]
-        left, right = model.reply_many(requests, stop)
+        try:
+            left, right = model.reply_many(requests, stop)
+        except BorrowError as error:  # no side's fault, and no checkpoint's name in it
+            raise BattleError("gpu", str(error)) from error
         return left, right
 
     def measure(self, reply: Reply) -> Mapping[str, float | str]:

@@ -140,6 +140,7 @@ def test_the_host_says_who_can_reach_the_app(environment: dict[str, str], listen
         ("WAVALIGN_PORT", "²"),
         ("WAVALIGN_SLICE_SECONDS", "5"),
         ("WAVALIGN_SLICE_SECONDS", "-60"),
+        ("WAVALIGN_REPLY_SECONDS", "4000"),
         ("WAVALIGN_SLICE_SECONDS", "soon"),
     ],
 )

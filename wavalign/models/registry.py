@@ -224,6 +224,12 @@ class Registry:
             self.bases.clear()
             self._remotes.clear()
 
+    def release_locks(self) -> None:
+        """For a process that was just forked: the threads that may hold the locks are not in it."""
+        self._lock = threading.Lock()
+        if self._bases is not None:
+            self._bases.release_locks()
+
     def _ready(self, checkpoints: Sequence[Checkpoint]) -> tuple[Any, dict[str, str | None]] | None:
         """The base and the names of the adapters on it, when all of it is in memory; None otherwise."""
         loaded = self.bases.find(checkpoints[0].base_name)

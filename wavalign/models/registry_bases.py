@@ -102,6 +102,11 @@ class LoadedBases:
                 for name in held & self._bases.keys():
                     self._bases[name].used_at = time.monotonic()
 
+    def release_locks(self) -> None:
+        """For a process that was just forked; what others were answering there, nobody answers here."""
+        self._lock = threading.Lock()
+        self._users.clear()
+
     def users(self, name: str) -> int:
         """How many answers are being made with a base right now."""
         with self._lock:
