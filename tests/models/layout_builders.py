@@ -17,7 +17,7 @@ import wavalign.torchaudio_guard  # noqa: F401
 # isort: split
 import numpy as np
 
-from tests.models import tiny_kimi, tiny_omni
+from tests.models import tiny_kimi, tiny_moshi, tiny_omni
 from tests.training import tiny_run
 from wavalign.audio import Waveform, write
 
@@ -53,9 +53,14 @@ def kimi_audio(folder: Path) -> Tiny:
     os.environ["WAVALIGN_TRUST_REMOTE_CODE"] = str(base)  # as the host does; conftest takes it back
     tiny_kimi.make_tiny_kimi_adapter(folder / "tiny-tuned", base)
     path = rows_of_codes(folder / "rows", 1, tiny_kimi.CODES, frames=24)
-    data = {"source": "jsonl", "path": path, "shuffle": False}
-    changes = {"data": data, "evaluation": {"data": data}, "rollouts": {"max_tokens": 60, "max_seconds": 1.0}}
-    return Tiny(folder, changes, speech_parameters=("mimo_",))
+    return Tiny(folder, _changes(path, max_seconds=1.0), speech_parameters=("mimo_",))
+
+
+def moshi(folder: Path) -> Tiny:
+    base = tiny_moshi.make_tiny_moshi(folder / "tiny-base")
+    tiny_moshi.make_tiny_moshi_adapter(folder / "tiny-tuned", base)
+    path = rows_of_codes(folder / "rows", tiny_moshi.BOOKS, tiny_moshi.CODES)
+    return Tiny(folder, _changes(path), speech_parameters=("depth_decoder.",))
 
 
 BUILDERS: dict[str, Callable[[Path], Tiny]] = {
@@ -63,6 +68,7 @@ BUILDERS: dict[str, Callable[[Path], Tiny]] = {
     "qwen2.5-omni": qwen25_omni,
     "qwen3-omni": qwen3_omni,
     "kimi-audio": kimi_audio,
+    "moshi": moshi,
 }
 """Layout or family -> what makes its checkpoints in an empty folder."""
 
@@ -91,6 +97,9 @@ def _omni(folder: Path, kind: str, books: int) -> Tiny:
     base = tiny_omni.make_tiny_omni(folder / "tiny-base", kind)
     tiny_omni.make_tiny_omni_adapter(folder / "tiny-tuned", base)
     path = rows_of_codes(folder / "rows", books, tiny_omni.CODES)
+    return Tiny(folder, _changes(path), speech_parameters=("talker.",))
+
+
+def _changes(path: str, max_seconds: float = 0.5) -> dict[str, Any]:
     data = {"source": "jsonl", "path": path, "shuffle": False}
-    changes = {"data": data, "evaluation": {"data": data}, "rollouts": {"max_tokens": 60, "max_seconds": 0.5}}
-    return Tiny(folder, changes, speech_parameters=("talker.",))
+    return {"data": data, "evaluation": {"data": data}, "rollouts": {"max_tokens": 60, "max_seconds": max_seconds}}

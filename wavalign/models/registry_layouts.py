@@ -83,6 +83,7 @@ LAYOUTS: tuple[Layout, ...] = (
         architectures=("MoonshotKimiaForCausalLM",),
         runs_code=True,
     ),
+    Layout("parallel", "wavalign.models.moshi_loading", model_types=("moshi",)),
 )
 """Several lines may carry one name: families of a layout that are opened by different modules."""
 
