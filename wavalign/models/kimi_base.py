@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from wavalign.audio import Waveform
@@ -89,10 +90,10 @@ class KimiBase(ParallelBase):
         copied.network.gradient_checkpointing_disable()
         return copied
 
-    def export(self, folder: Path, source: Path) -> None:
+    def export(self, folder: Path, source: Path, state: Mapping[str, torch.Tensor] | None = None) -> None:
         """Weights as they are now, with the Python files and the tokenizer of ``source``; codec and encoder are named
         where they are, not copied."""
-        self.full.save_pretrained(str(folder))
+        self.full.save_pretrained(str(folder), state_dict=state)
         for pattern in _BESIDE:
             for file in source.glob(pattern):
                 if file.is_file():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from wavalign.audio import Waveform
@@ -97,8 +98,9 @@ class MoshiBase(ParallelBase):
         mimi = MimiCodec(full.audio_encoder, self.ids.books)
         return MoshiBase(self.name, full, network, self.tokenizer, self.tokens, self.family, mimi)
 
-    def export(self, folder: Path, source: Path) -> None:
-        self.full.save_pretrained(str(folder), state_dict=stacked(self.full.state_dict()))
+    def export(self, folder: Path, source: Path, state: Mapping[str, torch.Tensor] | None = None) -> None:
+        weights = self.full.state_dict() if state is None else state
+        self.full.save_pretrained(str(folder), state_dict=stacked(weights))
         self.tokenizer.save_pretrained(str(folder))
         for name in _BESIDE:
             if (source / name).is_file() and not (folder / name).exists():

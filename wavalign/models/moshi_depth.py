@@ -7,7 +7,7 @@ stacks them again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -46,7 +46,7 @@ def unstack(depth: nn.Module) -> None:
             setattr(depth.get_submodule(parent), name, BookLinear(module.weight))
 
 
-def stacked(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def stacked(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """A state dict with the names and shapes that transformers reads."""
     made: dict[str, Any] = {}
     for name, tensor in tensors.items():

@@ -32,6 +32,8 @@ class ParallelBase(ABC):
     """
 
     engine: Engine
+    full: Any
+    """The model of transformers that the network is a part of."""
     task_type: str | None = None
 
     def __init__(
@@ -88,7 +90,7 @@ class ParallelBase(ABC):
         """See ``TrainableBase``."""
 
     @abstractmethod
-    def export(self, folder: Path, source: Path) -> None:
+    def export(self, folder: Path, source: Path, state: Mapping[str, torch.Tensor] | None = None) -> None:
         """See ``TrainableBase``."""
 
     # -- what is alike -------------------------------------------------------------------------------------------------
@@ -96,6 +98,10 @@ class ParallelBase(ABC):
     @property
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
+
+    @property
+    def exported(self) -> Any:
+        return self.full
 
     def policy(self, adapters: Mapping[str, str | None]) -> ParallelModel:
         return ParallelModel(self, adapters)
