@@ -71,6 +71,16 @@ def test_weights_are_counted_exactly(tmp_path: Path) -> None:
     assert of_header({"__metadata__": {}, "a": {"dtype": "F32", "shape": [2, 3]}}).loaded(None) == 24
 
 
+def test_parts_of_an_older_upload_are_not_counted(tmp_path: Path) -> None:
+    """Two uploads of one model in one folder; the index names the first, of 24 bytes in each part."""
+    for name in ("model-00001-of-00002", "model-00002-of-00002", "model-00001-of-00001"):
+        save_file({"a": torch.zeros(2, 3)}, tmp_path / f"{name}.safetensors")
+    assert estimate_folder(tmp_path).weights == 3 * 24
+    named = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": named}), encoding="utf-8")
+    assert estimate_folder(tmp_path).weights == 2 * 24
+
+
 def test_caches_by_hand() -> None:
     """2 (keys, values) x 28 layers x 4 heads x 128 x 4096 tokens x 2 replies x 2 bytes = 469 762 048 (Qwen2.5-7B)."""
     qwen = {"num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "hidden_size": 3584}

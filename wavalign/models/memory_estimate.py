@@ -14,6 +14,7 @@ import gc
 import importlib
 import json
 import math
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from wavalign.models.kimi_description import DESCRIPTION_FILE
 from wavalign.models.layout import LAYOUT_FILE
 from wavalign.models.protocol import CheckpointError
 
+_PART = re.compile(r"model-\d+-of-\d+\.safetensors")
 TOKENS = 4096
 REPLIES = 2
 _WORKING_SHARE, _WORKING_LEAST = 0.10, 64 * 2**20
@@ -109,14 +111,26 @@ def estimate(stored: Stored, config: Mapping[str, Any], dtype: str = "auto", dev
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Weights in ``folder`` and below; pickles count only where there is no safetensors file beside them."""
+    """Weights in ``folder`` and below; pickles count only where there is no safetensors file beside them.
+
+    Where an index names the parts of a model, other parts beside them (of an older upload) are not loaded.
+    """
     found = []
     kinds = ("*.safetensors", "*.bin", "*.pt", "*.pth")
     for place in sorted({path.parent for kind in kinds for path in folder.rglob(kind)}):
         tensors = sorted(place.glob("*.safetensors"))
         whole = [path for path in tensors if not path.name.startswith("adapter_")]
+        named = _indexed(place / "model.safetensors.index.json")
+        whole = [path for path in whole if path.name in named or not _PART.fullmatch(path.name)] if named else whole
         found += whole or [path for kind in kinds[1:] for path in sorted(place.glob(kind))]
     return found
+
+
+def _indexed(index: Path) -> set[str]:
+    try:
+        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return set()
 
 
 def stored_in(file: Path) -> Stored:
