@@ -6,12 +6,36 @@ own arithmetic is untouched.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+
+
+def open_tokenizer(folder: Path) -> Any:
+    """The folder's tokenizer: one of transformers', or the published class, which stands on its own.
+
+    That class never calls the ``__init__`` of the base that it names, and transformers 5 cannot do without; nothing
+    that is asked of it here comes from that base.
+    """
+    from transformers import AutoTokenizer
+    from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+    told = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("auto_map") or {}
+    named = told.get("AutoTokenizer")
+    if not named:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    reference = named if isinstance(named, str) else next(each for each in named if each)
+    kind = get_class_from_dynamic_module(reference, str(folder), local_files_only=True)
+    file = folder / kind.vocab_files_names["vocab_file"]
+    if not file.is_file():
+        raise FileNotFoundError(f"{file.name} is missing, the words of its tokenizer.")
+    own = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
+    return type(kind.__name__, (), own)(str(file))
 
 
 def prepare_config(config: Any) -> Any:

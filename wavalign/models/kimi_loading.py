@@ -93,7 +93,7 @@ def default_sampling(folder: Path) -> Sampling:
 
 def _read(name: str, folder: Path, device: torch.device, dtype: torch.dtype | None) -> tuple[Any, KimiTokenizer]:
     """The model, made by its own code, and its tokenizer."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -102,11 +102,12 @@ def _read(name: str, folder: Path, device: torch.device, dtype: torch.dtype | No
     here = {"local_files_only": True, "trust_remote_code": True}
     try:
         config = kimi_compat.prepare_config(AutoConfig.from_pretrained(str(folder), **here))
-        tokenizer = KimiTokenizer(AutoTokenizer.from_pretrained(str(folder), **here))
+        tokenizer = KimiTokenizer(kimi_compat.open_tokenizer(folder))
         full, info = AutoModelForCausalLM.from_pretrained(
             str(folder),
             config=config,
             dtype=dtype or (torch.float32 if device.type == "cpu" else "auto"),
+            device_map=None if device.type == "cpu" else {"": device},
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused below, in words
             **here,

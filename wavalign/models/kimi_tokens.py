@@ -83,8 +83,11 @@ class KimiTokenizer:
     def words(self, size: int) -> list[int]:
         """Ids of words and pieces of words: all below ``size`` that are no marks."""
         marks = set(self.special.values())
-        known = int(getattr(self.inner, "n_words", 0) or 0) or len(self.inner.get_vocab())
-        return [index for index in range(min(size, max(known, min(marks)))) if index not in marks]
+        return [index for index in range(min(size, self.size)) if index not in marks]
+
+    @property
+    def size(self) -> int:
+        return int(getattr(self.inner, "n_words", 0) or 0) or len(self.inner.get_vocab())
 
 
 def marks_of(name: str, tokenizer: KimiTokenizer, config: Any) -> Marks:
@@ -121,9 +124,14 @@ def tokens_of(
     """The ids of a model whose codec has ``codes`` codes.
 
     Raises:
-        CheckpointError: when the speech tokens are not exactly the rest of the vocabulary.
+        CheckpointError: when the speech tokens are not one block behind all others, one for each code.
     """
     offset, size = config.kimia_token_offset, config.vocab_size
+    if tokenizer.size > offset:
+        raise CheckpointError(
+            f'Checkpoint "{name}": its tokenizer has {tokenizer.size} tokens, but from {offset} (kimia_token_offset) on '
+            "there are speech tokens. Restore tokenizer and config.json from one place."
+        )
     if size - offset != codes:
         raise CheckpointError(
             f'Checkpoint "{name}" has {size - offset} speech tokens (from {offset} to {size - 1}), but its codec has '
