@@ -129,8 +129,8 @@ def tokens_of(
     offset, size = config.kimia_token_offset, config.vocab_size
     if tokenizer.size > offset:
         raise CheckpointError(
-            f'Checkpoint "{name}": its tokenizer has {tokenizer.size} tokens, but from {offset} (kimia_token_offset) on '
-            "there are speech tokens. Restore tokenizer and config.json from one place."
+            f'Checkpoint "{name}": its tokenizer has {tokenizer.size} tokens, but from {offset} (kimia_token_offset) '
+            "on there are speech tokens. Restore tokenizer and config.json from one place."
         )
     if size - offset != codes:
         raise CheckpointError(
