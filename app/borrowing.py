@@ -18,6 +18,8 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from app import lending
+from app.place import CALL_SECONDS
 from wavalign.models.protocol import CheckpointError, GenerationError, SamplingError
 
 if TYPE_CHECKING:
@@ -43,15 +45,16 @@ class BorrowError(GenerationError):
 class Gpu:
     """Made once, before the app is served: what is decorated later is not known to the host.
 
-    ``registry`` holds the models; ``seconds`` is how long the replies to one question may take.
+    ``registry`` holds the models; ``seconds`` is how long the replies to one question may take, ``slice_seconds`` how
+    long one slice of training.
     """
 
-    def __init__(self, registry: Registry, seconds: int) -> None:
+    def __init__(self, registry: Registry, seconds: int, slice_seconds: int = CALL_SECONDS) -> None:
         import spaces
 
-        global _registry, _here
+        global _registry
         _registry = registry
-        self.seconds = seconds
+        self.seconds, self.slice_seconds = seconds, slice_seconds
         context = multiprocessing.get_context("fork")
         _stops[:] = [context.Event() for _ in range(_SLOTS)]
         self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -60,7 +63,7 @@ class Gpu:
         self._replies = spaces.GPU(_replies, duration=_seconds_of_replies)
         self._work = spaces.GPU(_work, duration=_seconds_of_work)
         os.register_at_fork(after_in_child=_fresh_locks)
-        _here = self
+        lending.lend(self)
 
     def stream_many(
         self, names: Sequence[str], requests: Sequence[Request], stop: threading.Event | None = None
@@ -170,12 +173,6 @@ class BorrowedModel:
                 return end.value
 
 
-def here() -> Gpu | None:
-    """The GPU that is lent to this process, if any."""
-    return _here
-
-
-_here: Gpu | None = None
 _registry: Registry | None = None
 _stops: list[Any] = []
 

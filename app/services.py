@@ -62,7 +62,8 @@ class Services:
             return None
         from app.borrowing import Gpu
 
-        return Gpu(self.registry, self.settings.place.reply_seconds)
+        place = self.settings.place
+        return Gpu(self.registry, place.reply_seconds, place.slice_seconds)
 
     @cached_property
     def senses(self) -> ClosedTalkSenses:
@@ -108,6 +109,13 @@ class Services:
                 store = open_store(self.settings.home, self.settings.database)
                 self._jobs = Jobs(store, self.settings.home, self.settings.assets)
         return self._jobs
+
+    def launchers(self) -> tuple[str, ...]:
+        """Where training can run from here, the usual one first."""
+        from app.jobs.launchers import LAUNCHERS, ZERO_GPU
+
+        others = tuple(name for name in LAUNCHERS if name != ZERO_GPU)
+        return (ZERO_GPU, *others) if self.settings.place.borrows_gpu else others
 
     def names(self) -> tuple[str, ...]:
         """Checkpoints that run here, and can be trained, the default first."""

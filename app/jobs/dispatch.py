@@ -8,17 +8,20 @@ import traceback
 from dataclasses import replace
 from pathlib import Path
 
+from app import lending
 from app.jobs import causes, processes
 from app.jobs.devices import host, local_devices
 from app.jobs.job import ACTIVE, AT_ONCE, Job, JobError
-from app.jobs.launchers import launcher
+from app.jobs.launchers import ZERO_GPU, launcher
 from app.jobs.queue import LOCAL, Queue
 
 
 def dispatch(queue: Queue, home: Path, assets: Path) -> list[Job]:
     """The jobs that were started. A job that its launcher refuses fails with the reason."""
     started = []
-    while (job := queue.claim(host(), local_devices()) or queue.claim_remote(host(), LOCAL)) is not None:
+    # A GPU that is lent by the call is lent to the app's process: a runner that starts the next job has none.
+    without = () if lending.here() else (ZERO_GPU,)
+    while (job := queue.claim(host(), local_devices()) or queue.claim_remote(host(), LOCAL, without)) is not None:
         try:
             chosen = launcher(job.launcher)
             if job.launcher != LOCAL:  # handing it over can take minutes: whoever reconciles sees who is at it

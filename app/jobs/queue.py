@@ -122,10 +122,10 @@ class Queue:
         except IntegrityError:  # another replica took the device in the same instant
             return None
 
-    def claim_remote(self, host: str, local: str = LOCAL) -> Job | None:
-        """The next job of another launcher; it holds no device here."""
+    def claim_remote(self, host: str, local: str = LOCAL, without: Sequence[str] = ()) -> Job | None:
+        """The next job of another launcher, but not of those in ``without``; it holds no device here."""
         with self.store.writing() as session:
-            row = session.scalar(_in_line().where(JobRow.launcher != local).limit(1).with_for_update())
+            row = session.scalar(_in_line().where(JobRow.launcher.not_in([local, *without])).limit(1).with_for_update())
             if row is None:
                 return None
             _begin(row, host, self.clock())

@@ -90,7 +90,7 @@ def supervise(
     loaded. Neither may raise.
     """
     attempt.place.mkdir(parents=True, exist_ok=True)
-    if _asked_in_folder(attempt.folder, attempt.number) is None:
+    if asked_in_folder(attempt.folder, attempt.number) is None:
         (attempt.folder / CONTROL).unlink(missing_ok=True)  # of an earlier attempt
     (attempt.folder / RESULT).unlink(missing_ok=True)
     events = _Events(attempt.folder / EVENTS, attempt.number)
@@ -111,7 +111,7 @@ def supervise(
         if loaded_at is None and events.loaded():
             loaded_at = time.monotonic()
         beat(loaded_at is not None)
-        asked = wanted() or _asked_in_folder(attempt.folder)
+        asked = wanted() or asked_in_folder(attempt.folder)
         trained = 0.0 if loaded_at is None else time.monotonic() - loaded_at
         if asked is None and attempt.minutes is not None and trained >= 60 * attempt.minutes:
             asked = Asked(GENTLY, f"its budget of {attempt.minutes:g} minutes is used", "completed")
@@ -235,7 +235,7 @@ class _Events:
             return False
 
 
-def _asked_in_folder(folder: Path, number: int | None = None) -> Asked | None:
+def asked_in_folder(folder: Path, number: int | None = None) -> Asked | None:
     """The request in the folder; with ``number``, only one that names this attempt."""
     try:
         request = json.loads((folder / CONTROL).read_text(encoding="utf-8"))

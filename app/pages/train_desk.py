@@ -109,7 +109,9 @@ class TrainDesk:
         return {"job": self.jobs.start(config, **rest).id}
 
     def _demo(self, message: Mapping[str, Any]) -> Json:
-        return {"job": self.jobs.start(self.form.demo(), minutes=DEMO_MINUTES).id}
+        return {
+            "job": self.jobs.start(self.form.demo(), launcher=self.services.launchers()[0], minutes=DEMO_MINUTES).id
+        }
 
     def _price(self, message: Mapping[str, Any]) -> Json:
         """What a rented job would cost, before anything is sent."""

@@ -14,7 +14,6 @@ import yaml
 from app.components import config_form
 from app.jobs.devices import local_devices
 from app.jobs.job import JobError
-from app.jobs.launchers import LAUNCHERS
 from app.jobs.queue import is_cpu
 from app.services import DEFAULT_CHECKPOINT, Services
 from wavalign.rewards.registry import REWARDS
@@ -54,7 +53,7 @@ class TrainForm:
             "recipe": FIRST_RECIPE,
             "bases": list(self.services.names()),
             "rewards": list(REWARDS),
-            "launchers": list(LAUNCHERS),
+            "launchers": list(self.services.launchers()),
             "devices": len(local_devices()),
             "demo": {"minutes": DEMO_MINUTES, "base": self._base()},
             "start": self.filled({"recipe": FIRST_RECIPE}),
@@ -117,7 +116,7 @@ class TrainForm:
                 problems[name] = f"{whole} is needed, got {typed[:40]}."
         if "patience" in rest and rest["patience"] < 0:
             problems["patience"] = f"At least 0 is needed, got {rest['patience']}."
-        rest["launcher"] = str(message.get("launcher") or "local")
+        rest["launcher"] = str(message.get("launcher") or self.services.launchers()[0])
         rest["notes"] = str(message.get("notes") or "")
         rest["parent"] = message.get("parent") if isinstance(message.get("parent"), str) else None
         rest["settings"] = {"stop_on_alarm": bool(message.get("stop_on_alarm")), "patience": rest.pop("patience", 0)}

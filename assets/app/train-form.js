@@ -214,7 +214,7 @@ function drawForm(described) {
   where.append(make("summary", "", "Where and when"));
   const grid = make("div", "train-grid");
   grid.append(
-    extraField("launcher", "launcher", "local: this machine; slurm: a cluster; hf-jobs: rented from Hugging Face", described.launchers),
+    extraField("launcher", "launcher", "local: this machine; zerogpu: a GPU lent in slices; slurm: a cluster; hf-jobs: rented from Hugging Face", described.launchers),
     extraField("processes", "processes", "One for each GPU; empty: 1"),
     extraField("priority", "priority", "The highest waits least; from -100 to 100"),
     extraField("flavor", "hardware", "hf-jobs only: such as t4-small"),

@@ -13,7 +13,7 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from app import borrowing
+from app import lending
 from app.battles import BattleError
 from app.borrowing import BorrowError, Gpu
 from app.place import Place
@@ -38,7 +38,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(Path(__file__).parent / "borrowed"))
     monkeypatch.delitem(sys.modules, "spaces", raising=False)
     monkeypatch.setenv("FAKE_SPACES_LOG", str(tmp_path / "calls.jsonl"))
-    monkeypatch.setattr(borrowing, "_here", None)
+    monkeypatch.setattr(lending, "_gpu", None)
     yield tmp_path / "calls.jsonl"
     sys.modules.pop("spaces", None)
 
@@ -133,7 +133,7 @@ def test_a_call_within_a_call_is_refused_by_the_host(services: Services, calls: 
 
 
 def nested() -> None:
-    borrowing.here().work("os:getpid", (), 10)
+    lending.here().work("os:getpid", (), 10)
 
 
 def test_a_host_that_lends_nothing_is_told_to_the_rater_without_a_name(

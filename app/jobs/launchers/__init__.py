@@ -7,11 +7,13 @@ import importlib
 from app.jobs.job import JobError
 from app.jobs.launchers.protocol import Launcher, Polled
 
-__all__ = ["LAUNCHERS", "Launcher", "Polled", "launcher"]
+__all__ = ["LAUNCHERS", "ZERO_GPU", "Launcher", "Polled", "launcher"]
 
+ZERO_GPU = "zerogpu"
 LAUNCHERS: dict[str, str] = {
     "local": "app.jobs.launchers.local:Local",
     "slurm": "app.jobs.launchers.slurm:Slurm",
+    ZERO_GPU: "app.jobs.launchers.zero_gpu:ZeroGpu",
     "hf-jobs": "app.jobs.launchers.hf_jobs:HfJobs",
 }
 """Name -> "module:class"; imported when it is asked for, so that what it needs may be absent."""
