@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 PATIENCE, GRACE = 8.0, 4.0
 """Seconds that replies under way may take, and then to stop: a host that ends the app waits about thirty."""
+JOBS_PATIENCE = 12.0
+"""Seconds that jobs have to save, after the replies."""
 
 
 class Ending:
@@ -45,10 +47,12 @@ class Ending:
 def end(services: Services, pushing: Pushing, patience: float = PATIENCE, grace: float = GRACE) -> None:
     """Nothing new is begun; replies are finished or stopped; votes go to the Hub.
 
-    Jobs are processes of their own and go on.
+    Jobs are processes of their own and go on; where they would end with the app, they save first.
     """
     asked = services.under_way.count
     logs.say("Ending: nothing new is begun." if asked else "Ending.", event="ending", answering=asked)
     left = services.under_way.close(patience, grace)
-    pushing.stop()
+    pushing.stop()  # before jobs: it is short, and what it keeps is other people's
+    if working := services.pause_jobs(JOBS_PATIENCE):
+        logs.say(f"{working} jobs did not save in time; they go on from the save before.", event="jobs cut off")
     logs.say("Ended." if not left else f"Ended while {left} replies were under way.", event="ended", cut_off=left)

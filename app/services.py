@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import: the page is 
     from app.borrowing import Gpu
     from app.jobs.jobs import Jobs
     from app.raters import Raters
+    from app.store import Store
     from app.voting import Voting
     from wavalign.models.protocol import Sampling, SpokenDialogueModel
     from wavalign.models.registry import Registry
@@ -107,8 +108,28 @@ class Services:
         with self._opening_jobs:
             if self._jobs is None:
                 store = open_store(self.settings.home, self.settings.database)
+                if self.settings.place.ends_with_app:
+                    self._go_on(store)
                 self._jobs = Jobs(store, self.settings.home, self.settings.assets)
         return self._jobs
+
+    def _go_on(self, store: Store) -> None:
+        from app import logs
+        from app.jobs.continuing import go_on
+        from app.jobs.queue import Queue
+
+        for job in go_on(Queue(store), self.settings.home):
+            logs.say(f"{job.name} goes on from its last save.", event="job continued", job=job.id)
+
+    def pause_jobs(self, patience: float) -> int:
+        """Where every process ends with the app: jobs save and stop, and go on at the next start. Returns how many
+        were still at it after ``patience`` seconds."""
+        if not self.settings.place.ends_with_app or self._jobs is None:
+            return 0
+        from app.jobs.continuing import pause
+
+        self._jobs.close()
+        return pause(self._jobs.queue, self.settings.home, patience)
 
     def launchers(self) -> tuple[str, ...]:
         """Where training can run from here, the usual one first."""

@@ -71,9 +71,9 @@ def test_a_long_reply_is_asked_to_stop_and_one_that_does_not_hear_is_counted():
         thread.join()
 
 
-def test_votes_are_flushed_after_the_last_reply():
+def test_votes_are_flushed_after_the_last_reply_and_jobs_save_last():
     order: list[str] = []
-    services = SimpleNamespace(under_way=UnderWay())
+    services = SimpleNamespace(under_way=UnderWay(), pause_jobs=lambda patience: order.append("jobs"))
 
     def answer() -> None:
         with services.under_way.answering(threading.Event()):
@@ -86,7 +86,7 @@ def test_votes_are_flushed_after_the_last_reply():
         time.sleep(0.001)
     end(services, SimpleNamespace(stop=lambda: order.append("votes")))
     thread.join()
-    assert order == ["reply", "votes"]
+    assert order == ["reply", "votes", "jobs"]
 
 
 @pytest.fixture
