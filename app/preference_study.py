@@ -19,45 +19,20 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from app import preference_study_run as run
 from app.preference_study_page import ANCHORED, BASE, TUNED, page
+from app.preference_study_run import REWARD, Plan
 from app.settings import Settings
-from evaluation.intervals import Estimate, bootstrap_mean
 
 TWIN = "study-twin"
-REWARD = "reward"
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "preference-study.md"
 _AT_ONCE = 32
 _TRIES = 8
 """Replies by which a question is found to be open."""
-RIGHT = 4
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One seed's study. ``noise`` and ``left_bias`` are the raters', in units of the criterion."""
-
-    seed: int
-    votes: int = 300
-    raters: int = 12
-    noise: float = 0.25
-    left_bias: float = 0.2
-    criterion: str = "right"
-    steps: int = 200
-    batch: int = 8
-    group: int = 8
-    temperature: float = 0.9
-    """Of the words in battles, as in the run's rollouts: a judge should know what it will judge."""
-    variance: float = 4 / 3
-    """Of a group's rewards, at which the run's information gate is wide open. The reward is calibrated so that replies
-    to one question lie evenly between 1 and 5, which is a variance of 4/3."""
-    prompts: int = 600
-    """Held-out prompts."""
-    samples: int = 4
-    """Replies to each of them."""
 
 
 def study(plan: Plan, work: Path, assets: Path) -> dict[str, Any]:
@@ -84,12 +59,15 @@ def study(plan: Plan, work: Path, assets: Path) -> dict[str, Any]:
             f"rewards.preference.path={work / REWARD}",
             f"method.mix.variance={plan.variance}",
         ]
-        clock.of("run", _train, plan, work, assets, TUNED, rewarded)
-        clock.of("run of demonstrations", _train, plan, work, assets, ANCHORED, ["method.mix={kind: fixed, rl: 0.0}"])
-        figures["metrics"] = _learned(work / TUNED)
-        figures["criterion"] = clock.of("held-out prompts", _measured, plan, work, assets)
+        figures["prompts"] = clock.of("prompts of the run", run.prompts, plan, work, assets, rewarded)
+        clock.of("run", run.train, plan, work, assets, TUNED, rewarded)
+        alone = ["method.mix={kind: fixed, rl: 0.0}"]
+        clock.of("run of demonstrations", run.train, plan, work, assets, ANCHORED, alone)
+        figures["metrics"] = run.learned(work / TUNED)
+        figures["criterion"] = clock.of("held-out prompts", run.measured, plan, work, assets, plan.temperature)
+        figures["as_served"] = clock.of("held-out prompts, as served", run.measured, plan, work, assets, None)
     figures["cpu_seconds"] = clock.seconds
-    done.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    done.write_text(json.dumps(figures) + "\n", encoding="utf-8")
     return figures
 
 
@@ -223,89 +201,6 @@ def _reward(work: Path, assets: Path) -> Any:
     if not (work / REWARD).exists():
         train(work / "export", assets, base=BASE).save(work / REWARD)
     return PreferenceModel.load(work / REWARD)
-
-
-def _single_questions(work: Path, assets: Path) -> Path:
-    """The pool of dialogues of one turn: raters voted on nothing else."""
-    from wavalign.training.data import load_examples
-    from wavalign.training.data_config import DataConfig
-    from wavalign.training.pool import SCHEMA
-
-    kept = [each.id for each in load_examples(DataConfig(), assets) if len(each.prompt.turns) == 1]
-    pool = work / "pool.json"
-    pool.write_text(json.dumps({"schema": SCHEMA, "kept": kept}) + "\n", encoding="utf-8")
-    return pool
-
-
-def _train(plan: Plan, work: Path, assets: Path, name: str, overrides: list[str]) -> None:
-    from wavalign.training.config_files import load_config, recipes, save_config
-    from wavalign.training.journal import ADAPTER, CONFIG
-    from wavalign.training.loop import Trainer
-
-    run = work / name
-    changes = [
-        f"name={name}",
-        f"base={BASE}",
-        f"seed={plan.seed}",
-        f"data.seed={plan.seed}",
-        f"data.pool={_single_questions(work, assets)}",
-        f"steps={plan.steps}",
-        f"batch={plan.batch}",
-        f"rollouts.group_size={plan.group}",
-        "evaluation.every=0",
-        f"checkpoints.every={max(1, plan.steps // 2)}",
-    ]
-    config = load_config(recipes()["wavalign"], [*changes, *overrides])
-    run.mkdir(exist_ok=True)
-    save_config(config, run / CONFIG)
-    Trainer(config, run, assets, quiet=True).run()
-    place = work / "home" / "checkpoints" / name
-    shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(run / ADAPTER, place)
-
-
-def _learned(run: Path) -> dict[str, Any]:
-    """What the run saw: its reward in the first and the last tenth of its steps, lambda on average."""
-    from wavalign.training.journal import read_metrics
-
-    lines = [line for line in read_metrics(run) if "mix/lambda" in line]
-    tenth = max(1, len(lines) // 10)
-    means = [sum(line.get("reward", 0.0) for line in part) / tenth for part in (lines[:tenth], lines[-tenth:])]
-    return {"reward": means, "lambda": sum(line["mix/lambda"] for line in lines) / len(lines)}
-
-
-def _measured(plan: Plan, work: Path, assets: Path) -> dict[str, Any]:
-    """The hidden criterion on held-out prompts: share of right answers, and the gain over the base, paired."""
-    from wavalign.closedtalk.grading import grade
-    from wavalign.closedtalk.world import item_of
-    from wavalign.models.registry import Registry
-    from wavalign.training.data import load_examples
-    from wavalign.training.data_config import DataConfig
-
-    model = Registry(assets, work / "home").load([BASE, TUNED, ANCHORED])
-    examples = list(load_examples(DataConfig(split="held_out", limit=plan.prompts), assets))
-    sampling = replace(model.default_sampling, seed=plan.seed)
-    at_once = max(1, 64 // plan.samples)
-    shares: dict[str, list[float]] = {name: [] for name in model.names}
-    for start in range(0, len(examples), at_once):
-        batch = examples[start : start + at_once]
-        prompts = [model.encode_prompt(each.prompt) for each in batch]
-        for name, values in shares.items():
-            groups = model.sample_groups(prompts, plan.samples, sampling, checkpoint=name, first=start, text_only=True)
-            for example, group in zip(batch, groups, strict=True):
-                item = item_of(example.facts["item"])
-                right = [grade(model.text_of(each.tokens), item) >= RIGHT for each in group]
-                values.append(sum(right) / len(right))
-    found: dict[str, Any] = {name: _json(bootstrap_mean(values)) for name, values in shares.items()}
-    for name, other in ((TUNED, BASE), (ANCHORED, BASE), (TUNED, ANCHORED)):
-        gain = [a - b for a, b in zip(shares[name], shares[other], strict=True)]
-        found[f"{name} - {other}"] = _json(bootstrap_mean(gain))
-    return found
-
-
-def _json(estimate: Estimate | None) -> dict[str, float]:
-    assert estimate is not None  # there are held-out prompts
-    return asdict(estimate)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
+
+import numpy as np
+
+from evaluation.reproduce_intervals import Ratio, over_seeds
 
 BASE = "closedtalk-base"
 TUNED, ANCHORED = "study-preference", "study-demonstrations"
+_WANTED = {
+    "right": "**the right answer**: the rule's grade, 1 to 5",
+    "lively": "**a lively voice**: the standard deviation of the pitch, in semitones",
+    "brief": "**brevity**: seconds of speech, the fewer the better",
+}
+_MEASURED = {
+    "right": "Share of right answers, in per cent",
+    "lively": "Standard deviation of the pitch, in semitones",
+    "brief": "Seconds of speech, as negative numbers",
+}
 
 
 def page(results: Sequence[dict[str, Any]], command: str) -> str:
@@ -20,64 +35,38 @@ def page(results: Sequence[dict[str, Any]], command: str) -> str:
         "",
         "## What was done",
         "",
-        f"1. {plan['raters']} simulated raters cast {plan['votes']} votes on battles between two samples of `{BASE}`, "
-        f"at the temperature of rollouts ({plan['temperature']}), on the {plan['votes']} typed questions of the "
-        "post-training split that it answers least surely; no held-out dialogue asks them in the same words.",
-        "2. The hidden criterion, which nothing else is told of, is **the right answer**: the rule's grade, 1 to 5. "
-        f"Raters err (logistic noise of scale {plan['noise']} grades), lean to the left side (by {plan['left_bias']} "
-        "grades) and call differences of less than half a grade a tie, mostly.",
-        "3. The votes were exported as anybody's are, and a reward model was trained on the export.",
-        f"4. A WavAlign run of {plan['steps']} updates ({plan['batch']} prompts, {plan['group']} replies each) had it "
-        "as its only reward, on the dialogues of one turn of the same split, typed and spoken.",
-        f"5. The criterion itself was measured on {plan['prompts']} held-out prompts (unseen voices, half of them in "
-        f"unseen phrasings, a quarter with several turns), {plan['samples']} replies each, sampled as the base "
-        "recommends. The control is the same run without its reward: the demonstrations alone.",
+        *_done(plan),
         "",
         "## The reward model on votes that it never saw",
         "",
-        "How many decided votes are foretold, by a model that saw neither the vote's prompt nor its rater, with 95 % "
-        "intervals. Raters err and have habits, so 100 % cannot be reached.",
+        "Decided votes that are foretold, in per cent, by a model that saw neither the vote's prompt nor its rater, "
+        "with 95 % intervals. Raters err and have habits, so 100 % cannot be reached.",
         "",
-        "| Seed | Decided votes | Reward model | Longer reply | Left side | It reads |",
-        "| --- | --- | --- | --- | --- | --- |",
+        *_foretold(results),
     ]
-    for each in results:
-        held, votes = each["held_out"], each["votes"]
-        cells = [f"**{_share(held['accuracy'])}**"]
-        cells += [_share(held["baselines"][name]) for name in ("longer reply", "left side")]
-        decided = f"{votes['left'] + votes['right']} of {votes['used']}"
-        lines.append(f"| {_seed(each)} | {decided} | " + " | ".join([*cells, ", ".join(each["reads"])]) + " |")
     trained = [each for each in results if each["above_chance"]]
     for each in results:
         if not each["above_chance"]:
             lines += ["", f"Seed {_seed(each)}: not above chance, so the reward was refused and nothing run."]
     if trained:
+        kind = plan["criterion"]
         lines += [
             "",
             "## The criterion on held-out prompts",
             "",
-            "Share of right answers, with 95 % intervals over prompts; gains are paired by prompt.",
+            f"{_MEASURED[kind]}, with 95 % intervals over prompts; the last two columns are gains, paired by prompt. "
+            f"Sampled at temperature {plan['temperature']}, as rollouts and battles are:",
             "",
-            "| Seed | Base | Demonstrations alone | With the votes' reward | Gain over the base | Gain over the "
-            "demonstrations alone |",
-            "| --- | --- | --- | --- | --- | --- |",
+            *_criterion(trained, "criterion", kind),
+            "",
+            "The same at the base's own sampling, which is what one hears in Talk:",
+            "",
+            *_criterion(trained, "as_served", kind),
+            "",
+            "What the runs saw, the reward in their first and last tenth, from 1 to 5:",
+            "",
+            *(_run(each) for each in trained),
         ]
-        for each in trained:
-            found = each["criterion"]
-            cells = [_share(found[name]) for name in (BASE, ANCHORED, TUNED)]
-            cells += [f"**{_points(found[f'{TUNED} - {name}'])}**" for name in (BASE, ANCHORED)]
-            lines.append(f"| {_seed(each)} | " + " | ".join(cells) + " |")
-        gains = [100 * each["criterion"][f"{TUNED} - {BASE}"]["value"] for each in trained]
-        if len(gains) > 1:
-            lines += [
-                "",
-                f"Over {len(gains)} seeds the gain over the base is {sum(gains) / len(gains):+.1f} points on average, "
-                f"from {min(gains):+.1f} to {max(gains):+.1f}.",
-            ]
-        lines += ["", "What the runs saw, the reward in their first and last tenth, from 1 to 5:", ""]
-        for each in trained:
-            (first, last), weight = each["metrics"]["reward"], each["metrics"]["lambda"]
-            lines.append(f"- seed {_seed(each)}: reward {first:.2f} to {last:.2f}, lambda {weight:.2f} on average")
     lines += ["", "## What it took", ""]
     for each in results:
         stages = ", ".join(f"{what} {seconds:.0f}" for what, seconds in each["cpu_seconds"].items())
@@ -85,13 +74,82 @@ def page(results: Sequence[dict[str, Any]], command: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _done(plan: dict[str, Any]) -> Iterator[str]:
+    yield (
+        f"1. {plan['raters']} simulated raters cast {plan['votes']} votes on battles between two samples of `{BASE}`, "
+        f"at the temperature of rollouts ({plan['temperature']}), on the {plan['votes']} typed questions of the "
+        "post-training split that it answers least surely; no held-out dialogue asks them in the same words."
+    )
+    yield (
+        f"2. The hidden criterion, which nothing else is told of, is {_WANTED[plan['criterion']]}. Raters err "
+        f"(logistic noise of scale {plan['noise']}), lean to the left side (by {plan['left_bias']}) and call "
+        "differences of less than half a unit a tie, mostly."
+    )
+    yield "3. The votes were exported as anybody's are, and a reward model was trained on the export."
+    yield (
+        f"4. A WavAlign run of {plan['steps']} updates ({plan['batch']} prompts, {plan['group']} replies each) had it "
+        "as its only reward, on the dialogues of one turn of the same split, typed and spoken: those on whose "
+        f"{plan['tries']} replies the reward differs, some acceptable to it (3 or more) and some not. The information "
+        f"gate of lambda is wide open at a variance of {plan['variance']:.2f} (`method.mix.variance`), which is that "
+        "of scores spread evenly from 1 to 5, as the reward's are by its calibration; the paper's 4 is for scores "
+        "that are all 1 or 5."
+    )
+    yield (
+        f"5. The criterion itself was measured on {plan['prompts']} held-out prompts (unseen voices, half of them in "
+        f"unseen phrasings, a quarter with several turns), {plan['samples']} replies each. The control is the same run "
+        "without its reward: the demonstrations alone, on the same prompts."
+    )
+
+
+def _foretold(results: Sequence[dict[str, Any]]) -> Iterator[str]:
+    yield "| Seed | Decided votes | Reward model | Longer reply | Left side | It reads |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for each in results:
+        held, votes = each["held_out"], each["votes"]
+        shares = [held["accuracy"], *(held["baselines"][name] for name in ("longer reply", "left side"))]
+        model, *others = (_number(share, 100) for share in shares)
+        decided = f"{votes['left'] + votes['right']} of {votes['used']}"
+        yield f"| {_seed(each)} | {decided} | **{model}** | " + " | ".join([*others, ", ".join(each["reads"])]) + " |"
+
+
+def _criterion(trained: Sequence[dict[str, Any]], measure: str, kind: str) -> Iterator[str]:
+    scale = 100 if kind == "right" else 1
+    yield "| Seed | Base | Demonstrations alone | With the votes' reward | Over the base | Over the demonstrations |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for each in trained:
+        found = each[measure]
+        cells = [_number(found[name], scale) for name in (BASE, ANCHORED, TUNED)]
+        cells += [f"**{_number(found[f'{TUNED} - {name}'], scale, '+')}**" for name in (BASE, ANCHORED)]
+        yield f"| {_seed(each)} | " + " | ".join(cells) + " |"
+    if len(trained) > 1:
+        over = [f"**{_number(_over_seeds(trained, measure, name), scale, '+')}**" for name in (BASE, ANCHORED)]
+        yield "| all | | | | " + " | ".join(over) + " |"
+        yield ""
+        yield "The last row is the mean over seeds; its interval allows for both prompts and seeds."
+
+
+def _over_seeds(trained: Sequence[dict[str, Any]], measure: str, other: str) -> dict[str, float]:
+    def ratio(name: str) -> Ratio:
+        values = np.array([each[measure]["by_prompt"][name] for each in trained])
+        return Ratio(values, np.ones_like(values))
+
+    found = over_seeds(ratio(TUNED), ratio(other))
+    assert found is not None  # every prompt was measured
+    return asdict(found)
+
+
+def _run(result: dict[str, Any]) -> str:
+    (first, last), weight, pool = result["metrics"]["reward"], result["metrics"]["lambda"], result["prompts"]
+    return (
+        f"- seed {_seed(result)}, on {pool['kept']} of {pool['of']} dialogues: reward {first:.2f} to {last:.2f}, "
+        f"lambda {weight:.2f} on average"
+    )
+
+
 def _seed(result: dict[str, Any]) -> int:
     return int(result["plan"]["seed"])
 
 
-def _share(figures: dict[str, float]) -> str:
-    return f"{100 * figures['value']:.1f} % ({100 * figures['low']:.1f} to {100 * figures['high']:.1f})"
-
-
-def _points(figures: dict[str, float]) -> str:
-    return f"{100 * figures['value']:+.1f} points ({100 * figures['low']:+.1f} to {100 * figures['high']:+.1f})"
+def _number(figures: dict[str, float], scale: float, sign: str = "") -> str:
+    value, low, high = (f"{scale * figures[name]:{sign}.1f}" for name in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"

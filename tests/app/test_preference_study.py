@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import pytest
 
 from app import preference_study
-from app.preference_study import Plan, study
+from app.preference_study import study
 from app.preference_study_page import ANCHORED, BASE, TUNED, page
+from app.preference_study_run import Plan
 
 
 def estimate(value: float) -> dict[str, float]:
@@ -28,8 +29,10 @@ def result(seed: int, accuracy: float, gain: float = 0.1) -> dict[str, Any]:
         "cpu_seconds": {"votes": 100.0},
     }
     if figures["above_chance"]:
-        figures["criterion"] = {name: estimate(0.7) for name in (BASE, TUNED, ANCHORED)}
-        figures["criterion"] |= {f"{TUNED} - {other}": estimate(gain) for other in (BASE, ANCHORED)}
+        by_prompt = {BASE: [0.5] * 20, ANCHORED: [0.4] * 20, TUNED: [0.5 + gain] * 20}
+        measured: dict[str, Any] = {name: estimate(0.7) for name in by_prompt} | {"by_prompt": by_prompt}
+        measured |= {f"{TUNED} - {other}": estimate(gain) for other in (BASE, ANCHORED)}
+        figures |= {"criterion": measured, "as_served": measured, "prompts": {"kept": 400, "of": 900}}
         figures["metrics"] = {"reward": [3.0, 3.5], "lambda": 0.21}
     return figures
 
@@ -39,10 +42,13 @@ def test_the_page_tells_what_was_measured_and_what_was_refused() -> None:
         [result(0, 0.68), result(1, 0.52), result(2, 0.7, 0.02)], "python -m app.preference_study --seeds 0 1 2"
     )
     assert "`python -m app.preference_study --seeds 0 1 2`" in text
-    assert "| 0 | 170 of 300 | **68.0 % (58.0 to 78.0)** | 50.0 %" in text
-    assert "**+10.0 points (+0.0 to +20.0)**" in text
-    assert "Over 2 seeds the gain over the base is +6.0 points on average, from +2.0 to +10.0." in text
-    assert "lambda 0.21" in text
+    assert "| 0 | 170 of 300 | **68.0 (58.0 to 78.0)** | 50.0 (" in text
+    assert text.count("| 0 | 70.0 (60.0 to 80.0) |") == 2
+    assert "**+10.0 (+0.0 to +20.0)**" in text
+    assert "| all | | | | **+6.0 (" in text  # the mean of 10 and 2
+    assert "| **+16.0 (" in text  # 60 and 52 against 40
+    assert "on 400 of 900 dialogues: reward 3.00 to 3.50, lambda 0.21" in text
+    assert "the right answer" in text
     assert "Seed 1: not above chance" in text
     assert "seed 1: reward" not in text
     assert "simulated" in text
@@ -66,7 +72,7 @@ def test_the_study_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(preference_study, "_vote", lambda *_: calls.append("votes"))
     monkeypatch.setattr(preference_study, "_reward", reward)
-    monkeypatch.setattr(preference_study, "_train", lambda *_: calls.append("run"))
+    monkeypatch.setattr(preference_study.run, "train", lambda *_: calls.append("run"))
     (tmp_path / "export").mkdir()
     (tmp_path / "seconds.json").write_text('{"reward model": 2.0}')
     found = study(Plan(0), tmp_path, tmp_path)
