@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from app.arguments import whole
 from app.battles import SIDES, BattleError
 from app.equaliser import equalise
 from app.staging import Staging
@@ -154,8 +155,8 @@ def _heard(battle: str, now: float, files: dict[str, str], seconds: float, file_
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m app.bench_votes", description=__doc__.splitlines()[0])
-    parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--votes", type=int, default=20, help="of each client")
+    parser.add_argument("--clients", type=whole(1), default=64)
+    parser.add_argument("--votes", type=whole(1), default=20, help="of each client")
     parser.add_argument("--database", help="a postgresql:// URL; its rows stay there")
     parser.add_argument("--folder", type=Path, help="where the folder is made (default: beside other temporary files)")
     parser.add_argument("--json", action="store_true")

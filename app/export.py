@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app import export_parquet
+from app.arguments import number
 from app.export_card import card
 from app.export_rows import VIEWS, Selection, View, rows, selected
 from app.settings import Settings, SettingsError
@@ -145,14 +146,14 @@ def _parser() -> argparse.ArgumentParser:
     write.add_argument("--since", type=_day, metavar="YYYY-MM-DD")
     write.add_argument("--until", type=_day, metavar="YYYY-MM-DD", help="this day not included")
     write.add_argument("--pair", nargs=2, metavar="CHECKPOINT")
-    write.add_argument("--reliability", type=float, metavar="0..1", help="the least reliability of a rater")
+    write.add_argument("--reliability", type=number(0, 1), metavar="0..1", help="the least reliability of a rater")
     write.add_argument("--name", default="spoken-preferences")
     write.add_argument("--licence", help="of the card; by default cc-by-4.0 for what may be published")
     write.set_defaults(run=_write)
     push = commands.add_parser("push", help="new shards to a dataset repository on the Hub")
     push.add_argument("repo", metavar="USER/NAME")
     push.add_argument("--everything", action="store_true", help="a backup, to a private repository")
-    push.add_argument("--every", type=float, metavar="MINUTES", help="again and again, and once more at the end")
+    push.add_argument("--every", type=number(0.1), metavar="MINUTES", help="again and again, and once more at the end")
     push.set_defaults(run=_push)
     rebuild = commands.add_parser("rebuild", help="fills the database from shards")
     rebuild.add_argument("source", metavar="FOLDER-OR-USER/NAME")

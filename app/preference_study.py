@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from app import preference_study_run as run
+from app.arguments import whole
 from app.preference_study_page import ANCHORED, BASE, TUNED, page
 from app.preference_study_run import REWARD, Plan
 from app.settings import Settings
@@ -218,9 +219,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--criterion", choices=sorted(CRITERIA), default=Plan.criterion)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--votes", type=int, default=Plan.votes)
-    parser.add_argument("--steps", type=int, default=Plan.steps)
+    parser.add_argument("--seeds", type=whole(0), nargs="+", default=[0])
+    parser.add_argument("--votes", type=whole(1), default=Plan.votes)
+    parser.add_argument("--steps", type=whole(1), default=Plan.steps)
     parser.add_argument("--work", type=Path, default=defaults.home / "preference-study")
     parser.add_argument("--write", action="store_true", help=f"the page {PAGE.name} in the docs")
     options = parser.parse_args(arguments)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.arguments import number, whole
 from app.battles import SIDES, BattleError
 from app.conversation import Asked
 from app.rates import Rates
@@ -145,12 +146,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from app.settings import Settings, SettingsError
 
     parser = argparse.ArgumentParser(prog="python -m app.simulate_votes", description=__doc__.splitlines()[0])
-    parser.add_argument("--votes", type=int, default=300)
-    parser.add_argument("--raters", type=int, default=12)
+    parser.add_argument("--votes", type=whole(1), default=300)
+    parser.add_argument("--raters", type=whole(1), default=12)
     parser.add_argument("--criterion", choices=sorted(CRITERIA), default="right")
-    parser.add_argument("--noise", type=float, default=0.5, help="scale of the logistic noise, in criterion units")
-    parser.add_argument("--left-bias", type=float, default=0.1, help="liking for the left side, in criterion units")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--noise", type=number(0), default=0.5, help="scale of the logistic noise, in criterion units")
+    parser.add_argument(
+        "--left-bias", type=number(-10, 10), default=0.1, help="liking for the left side, in the same units"
+    )
+    parser.add_argument("--seed", type=whole(0), default=0)
     options = parser.parse_args(arguments)
     try:
         services = Services(Settings.from_environment())

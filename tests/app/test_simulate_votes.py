@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.simulate_votes import ForwardClock, Judged, brief, lively, right, simulate
+import pytest
+
+from app import export
+from app.simulate_votes import ForwardClock, Judged, brief, lively, main, right, simulate
 from app.store import open_store, queries
 from tests.app.arena import FakeSpeakers, make_arena
 
@@ -30,3 +33,29 @@ def test_criteria() -> None:
     bad = Judged("what is two plus two", "two plus two is six", {"f0_sd_semitones": 1.0, "seconds": 2.0})
     for criterion in (right, lively, brief):
         assert criterion(good) > criterion(bad)
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        (["--votes", "0"], "'0' is not a whole number from 1 on"),
+        (["--raters", "many"], "'many' is not a whole number"),
+        (["--noise", "nan"], "'nan' is not a number from 0 on"),
+        (["--left-bias", "-inf"], "'-inf' is not a number from -10 to 10"),
+        (["--seed", "-1"], "'-1' is not a whole number from 0 on"),
+    ],
+)
+def test_numbers_that_cannot_be_are_told_before_anything_begins(
+    given: list[str], wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WAVALIGN_HOME", str(tmp_path / "home"))
+    with pytest.raises(SystemExit):
+        main([f"{given[0]}={given[1]}"])
+    assert wrong in capsys.readouterr().err
+    assert not (tmp_path / "home").exists()
+
+
+def test_reliability_is_a_share(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        export.main(["write", "folder", "--reliability", "3"])
+    assert "'3' is not a number from 0 to 1" in capsys.readouterr().err
