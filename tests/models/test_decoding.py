@@ -126,6 +126,24 @@ def test_log_probabilities_are_those_of_a_teacher_forced_forward(kind: type, sma
         assert torch.allclose(torch.tensor(completion.logprobs), chosen, atol=1e-4)
 
 
+def test_each_row_s_end_is_told_in_its_last_step(small: torch.nn.Module) -> None:
+    """Rows end at a mark, or at their limit of tokens; every row once, with its last token."""
+    steps = decode(FastLlama(small), FreeGrammar(VOCABULARY, (3, 4)), mixed_rows())
+    lengths, told = [0] * 5, {}
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            completions = end.value
+            break
+        for row in step.rows:
+            lengths[row] += 1
+        for row, itself in step.ended:
+            assert row not in told
+            told[row] = (lengths[row], itself)
+    assert told == {row: (len(c.tokens), c.finished) for row, c in enumerate(completions)}
+
+
 def test_a_stop_ends_the_loop_before_the_next_step(small: torch.nn.Module) -> None:
     stop = threading.Event()
     steps = decode(engine_for(small), FreeGrammar(VOCABULARY), [Row(PROMPTS[0], SAMPLED)], stop=stop)

@@ -423,3 +423,17 @@ def test_what_it_takes_is_known_before_it_is_loaded(model: Any, assets: Path) ->
     assert told.weights == pytest.approx(footprint(load_base("moshi", assets / "moshi")), rel=0.05)
     # Keys and values of 2 layers of width 64, 200 steps of two replies, and of the depth transformer's few.
     assert told.cache >= 2 * 2 * 64 * 200 * 2 * 4
+
+
+def test_a_frozen_copy_stays_what_it_was(model: Any, assets: Path) -> None:
+    base = load_base("moshi", assets / "moshi")
+    copied = base.frozen_copy()
+    assert not any(parameter.requires_grad for parameter in copied.network.parameters())
+    prompt = model.encode_prompt(SPOKEN)
+    (rollout,) = model.sample_groups([prompt], 1, replace(model.default_sampling, max_tokens=20))[0]
+    with torch.no_grad():
+        base.network.depth_decoder.lm_heads.books[0].weight.mul_(2)
+        changed, kept = (each.policy({"moshi": None}).score([prompt], [rollout.tokens]) for each in (base, copied))
+    assert kept.logprobs[0].numpy() == pytest.approx(rollout.logprobs, abs=1e-4)
+    speech = model.channel_of(rollout.tokens) == Channel.SPEECH
+    assert not np.allclose(changed.logprobs[0].numpy()[speech], rollout.logprobs[speech], atol=1e-3)

@@ -47,10 +47,14 @@ class Completion:
 
 @dataclass(frozen=True)
 class Step:
-    """The tokens of one step: ``tokens[i]`` was added to row ``rows[i]``."""
+    """The tokens of one step: ``tokens[i]`` was added to row ``rows[i]``.
+
+    ``ended``: rows that get no more tokens, and whether they are finished.
+    """
 
     rows: list[int]
     tokens: list[int]
+    ended: tuple[tuple[int, bool], ...] = ()
 
 
 def decode(
@@ -111,7 +115,12 @@ def decode(
         spoken += grammar.class_of[tokens] == TokenClass.SPEECH
         ended |= (spoken >= speech_limit) | (step + 1 >= token_limit)
         states[ended] = grammar.done
-        yield Step([row_list[i] for i in emitted], [token_list[i] for i in emitted])
+        over = [row_list[i] for i in np.flatnonzero(ended & (before != grammar.done))]
+        yield Step(
+            [row_list[i] for i in emitted],
+            [token_list[i] for i in emitted],
+            tuple((row, completions[row].finished) for row in over),
+        )
 
         left = len(ended) - int(ended.sum())
         if left == 0 or step + 1 == room:

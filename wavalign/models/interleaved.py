@@ -222,8 +222,8 @@ class InterleavedModel:
                         break
                     for row, token in zip(step.rows, step.tokens, strict=True):
                         builders[row].add(token)
-                        if token == base.tokens.turn_end:
-                            builders[row].end(True)
+                    for row, finished_itself in step.ended:
+                        builders[row].end(finished_itself)
                     chunks = [builder.take() for builder in builders]
                     if any(chunks):
                         yield chunks
