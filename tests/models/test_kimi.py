@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import wavalign.torchaudio_guard  # noqa: F401
@@ -16,16 +16,24 @@ import pytest
 import torch
 
 from tests.models.layout_builders import hum
-from tests.models.tiny_kimi import CODES, DELAY, NAMES, OFFSET, make_tiny_kimi, make_tiny_kimi_adapter
+from tests.models.tiny_kimi import (
+    CODES,
+    DELAY,
+    NAMES,
+    OFFSET,
+    make_checkout,
+    make_published,
+    make_tiny_kimi,
+    make_tiny_kimi_adapter,
+)
 from wavalign.codecs.kimi_audio import CHECKOUT, KimiAudioCodec
-from wavalign.codecs.loading import CodecError
 from wavalign.dialogue import Dialogue, Turn
 from wavalign.models import kimi_loading, registry_code
 from wavalign.models.kimi_prompting import audio_of, text_of
 from wavalign.models.kimi_tokens import MARKS, Marks, Streams, grammar_of
 from wavalign.models.layout import LayoutError
 from wavalign.models.parallel_tokens import ParallelTokens, SpeechPieces
-from wavalign.models.protocol import Channel, CheckpointError, GenerationError, Sampling
+from wavalign.models.protocol import Channel, CheckpointError, GenerationError, Request, Sampling
 from wavalign.models.registry import Registry
 from wavalign.models.registry_adding import Wish, look
 from wavalign.models.registry_layouts import layout_at
@@ -278,13 +286,12 @@ def _changed(file: Path, **changes: Any) -> None:
         (lambda at: (at / "marks.model").unlink(), "marks.model is missing"),
         (lambda at: _changed(at / "kimi_audio.json", codec=3), "codec must be the path of a folder"),
         (lambda at: _changed(at / "kimi_audio.json", voice="x"), "must be an object with whisper, codec and sampling"),
-        (lambda at: (at / "kimi_audio.json").unlink(), "clone github.com/MoonshotAI/Kimi-Audio"),
+        (lambda at: (at / "kimi_audio.json").unlink(), r"lacks audio_detokenizer/config\.yaml"),
     ],
 )
 def test_what_is_missing_or_does_not_fit_is_one_sentence(
-    folder: Path, tmp_path: Path, breaking: Any, words: str, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, breaking: Any, words: str
 ) -> None:
-    monkeypatch.delenv(CHECKOUT, raising=False)
     copied = _copied(folder, tmp_path)
     breaking(copied)
     with pytest.raises(CheckpointError, match=words) as caught:
@@ -353,45 +360,74 @@ def test_code_that_is_borrowed_from_another_repository_may_not_run(folder: Path,
 # The published codec
 
 
-class Detokenizer:
-    """Behaves as the published one does: half of a piece is kept back until the next, and noise is drawn."""
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "kimia_infer"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setenv(CHECKOUT.variable, str(make_checkout(tmp_path / "Kimi-Audio")))
+    return make_published(tmp_path / "published")
 
-    def __init__(self) -> None:
-        self.kept: torch.Tensor | None = None
 
-    def clear_states(self) -> None:
-        self.kept = None
-
-    def detokenize_streaming(self, codes: torch.Tensor, is_final: bool, upsample_factor: int) -> torch.Tensor:
-        made = codes[0].repeat_interleave(upsample_factor) + 0.01 * torch.randn(codes.shape[1] * upsample_factor)
-        both = made if self.kept is None else torch.cat([self.kept, made])
-        if is_final:
-            return both[None]
-        self.kept = both[-len(made) // 2 :]
-        return both[None, : -len(made) // 2]
+def test_a_folder_as_published_hears_and_speaks_through_the_familys_codec(published: Path) -> None:
+    base = kimi_loading.load_base("published", published, trust_remote_code=True)
+    assert (base.codec.sample_rate, base.codec.tokens_per_second) == (24_000, 12.5)
+    prompt = base.encode_prompt(SPOKEN, 10)
+    ((_, recording),) = prompt.heard
+    assert len(recording.ids) == len(recording.features) == 12  # 0.9 s are 11.25 steps
+    model = base.policy({"published": None})
+    reply = model.reply_many([Request(SPOKEN, "published", Sampling(0.9, max_tokens=60, max_seconds=4.0))])[0]
+    assert len(reply.waveform.samples) == 1920 * len(model.tokens.codes_of(reply.tokens))
+    told = base.description.placed()
+    assert told["codec"] == {"type": "kimi_audio", "detokenizer": str(published)}
 
 
 @pytest.mark.parametrize("size", [1, 30, 31, 60, 75])
-def test_a_stream_gives_out_what_the_whole_is(size: int) -> None:
-    codec = KimiAudioCodec(SimpleNamespace(), Detokenizer(), torch.device("cpu"))
-    codes = list(range(size))
+def test_a_stream_gives_out_what_the_whole_is(published: Path, size: int) -> None:
+    codec = KimiAudioCodec.from_parts({}, published, torch.device("cpu"))
+    codes = [code % CODES for code in range(size)]
     whole = codec.decode(codes).samples
-    assert np.array_equal(codec.decode(codes).samples, whole)
     stream = codec.stream()
     pieces = [stream.push(codes[start : start + 7]) for start in range(0, size, 7)]
     assert any(map(len, pieces)) == (size > 30)
     assert np.array_equal(np.concatenate([*pieces, stream.finish()]), whole)
-    assert len(whole) == 4 * size
+    assert len(whole) == 1920 * size
 
 
-def test_what_the_published_codec_lacks_is_one_sentence(tmp_path: Path) -> None:
-    cpu = torch.device("cpu")
-    with pytest.raises(CodecError, match=f"{CHECKOUT}=/path/to/Kimi-Audio"):
-        KimiAudioCodec.from_checkpoint(tmp_path, cpu, {})
-    (tmp_path / "checkout" / "kimia_infer").mkdir(parents=True)
-    environment = {CHECKOUT: str(tmp_path / "checkout")}
-    with pytest.raises(CodecError, match=r"audio_detokenizer/config\.yaml is missing"):
-        KimiAudioCodec.from_checkpoint(tmp_path, cpu, environment)
+def test_replies_that_are_spoken_at_the_same_time_do_not_hear_each_other(published: Path) -> None:
+    codec = KimiAudioCodec.from_parts({}, published, torch.device("cpu"))
+    said = [[code % CODES for code in range(70)], [code % CODES for code in range(70, 0, -1)]]
+    both = [codec.stream(), codec.stream()]
+    made: list[list[np.ndarray]] = [[], []]
+    for start in range(0, 70, 10):
+        for number, stream in enumerate(both):
+            made[number].append(stream.push(said[number][start : start + 10]))
+    for number, stream in enumerate(both):
+        spoken = np.concatenate([*made[number], stream.finish()])
+        assert np.array_equal(spoken, codec.decode(said[number]).samples)
+
+
+@pytest.mark.parametrize(
+    ("gone", "words"),
+    [
+        ("audio_detokenizer/model.pt", r"The detokenizer in .* lacks audio_detokenizer/model\.pt"),
+        ("vocoder/config.json", r"lacks vocoder/config\.json"),
+        ("glm-4-voice-tokenizer", "hf download THUDM/glm-4-voice-tokenizer"),
+        ("checkout", "WAVALIGN_KIMI_AUDIO=FOLDER"),
+    ],
+)
+def test_what_the_familys_codec_lacks_is_one_sentence(
+    published: Path, gone: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no cache"))
+    if gone == "checkout":
+        monkeypatch.delenv(CHECKOUT.variable)
+    elif (published / gone).is_dir():
+        shutil.rmtree(published / gone)
+    else:
+        (published / gone).unlink()
+    with pytest.raises(CheckpointError, match=words) as caught:
+        kimi_loading.load_base("published", published, trust_remote_code=True)
+    assert "\n" not in str(caught.value)
 
 
 def test_targets_in_codes_that_are_no_reply_are_refused(base: Any) -> None:

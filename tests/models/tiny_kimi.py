@@ -18,6 +18,7 @@ import torch
 from transformers import WhisperConfig, WhisperModel
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
+from tests.codecs.tiny_codecs import make_glm4_tokenizer
 from tests.tiny import CODES, make_tiny_codec
 from wavalign.models.kimi_tokens import MARKS
 
@@ -49,10 +50,66 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def make_tiny_kimi(folder: Path, seed: int = 0, **description: object) -> Path:
+DETOKENIZER = """
+import torch
+
+
+class Part:
+    pass
+
+
+class PrefixStreamingFlowMatchingDetokenizer:
+    def __init__(self):
+        self.semantic_fm = Part()
+        self.semantic_fm.ode_wrapper = Part()
+        self.kept = None
+
+    def clear_states(self):
+        self.kept = None
+
+    def detokenize_streaming(self, semantic_token, is_final=False, upsample_factor=1):
+        codes = semantic_token[0].repeat_interleave(480 * upsample_factor) / 64
+        made = torch.sin(torch.arange(len(codes)) * 0.1) * codes + 0.01 * torch.randn(len(codes))
+        both = made if self.kept is None else torch.cat([self.kept, made])
+        if is_final:
+            return both[None]
+        self.kept = both[-len(made) // 2 :]
+        return both[None, : -len(made) // 2]
+
+
+def get_audio_detokenizer(model_path):
+    return PrefixStreamingFlowMatchingDetokenizer()
+"""
+"""Takes the calls of the published one: half of a block is kept back until the next, and noise is drawn."""
+
+
+def make_checkout(folder: Path) -> Path:
+    """What WAVALIGN_KIMI_AUDIO names; returns it."""
+    place = folder / "kimia_infer" / "models" / "detokenizer"
+    place.mkdir(parents=True)
+    for package in (place, place.parent, place.parent.parent):
+        (package / "__init__.py").touch()
+    (place / "__init__.py").write_text(DETOKENIZER, encoding="utf-8")
+    return folder
+
+
+def make_published(folder: Path) -> Path:
+    """As on the Hub: no description, the detokenizer's weights in the folder, and the tokenizer put there too."""
+    make_tiny_kimi(folder, group=4)
+    (folder / "kimi_audio.json").unlink()
+    for name in ("audio_detokenizer/config.yaml", "audio_detokenizer/model.pt", "vocoder/config.json"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("-", encoding="utf-8")
+    (folder / "vocoder" / "model.pt").write_text("-", encoding="utf-8")
+    make_glm4_tokenizer(folder / "glm-4-voice-tokenizer", CODES)
+    return folder
+
+
+def make_tiny_kimi(folder: Path, seed: int = 0, group: int = 2, **description: object) -> Path:
     """A base in ``folder``, its codec in ``tiny-codec`` beside it; returns ``folder``.
 
-    ``description`` goes into ``kimi_audio.json``.
+    ``group``: frames of the Whisper encoder (50 a second) to a speech token; ``description`` goes into
+    ``kimi_audio.json``.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +142,13 @@ def make_tiny_kimi(folder: Path, seed: int = 0, **description: object) -> Path:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config |= {"auto_map": _AUTO, "architectures": ["MoonshotKimiaForCausalLM"], "model_type": "kimi_audio"}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    small = {"d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "encoder_layers": 1, "decoder_layers": 1}
+    small = {
+        "d_model": 32 // group,
+        "encoder_ffn_dim": 16,
+        "decoder_ffn_dim": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+    }
     small |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "vocab_size": 64, "num_mel_bins": 16}
     small |= {"max_source_positions": 100, "max_target_positions": 8, "pad_token_id": 0, "decoder_start_token_id": 1}
     small |= {"bos_token_id": 1, "eos_token_id": 2}

@@ -24,6 +24,7 @@ CODECS: dict[str, str] = {
 COMPOSED: dict[str, str] = {
     "glm4voice": "wavalign.codecs.glm4voice:Glm4VoiceCodec",
     "cosyvoice2": "wavalign.codecs.cosyvoice2:CosyVoice2Codec",
+    "kimi_audio": "wavalign.codecs.kimi_audio:KimiAudioCodec",
 }
 """Types made of parts -> "module:class"; the class has ``from_parts(parts, base folder, device)``."""
 

@@ -39,7 +39,7 @@ def find_part(source: str, base: Path, field: str) -> Path:
             return cached
     raise CodecError(
         f"{source} is not here: download it (hf download {source}), or put it beside the checkpoint as "
-        f'{base.parent / name}, or name its folder as "{field}" of the codec in interleaved.json.'
+        f'{base.parent / name}, or name its folder as "{field}" of the codec in its description.'
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,12 @@ SAMPLING = Sampling(0.0, 0.8, 10, 1.0, 64, 1.0, max_seconds=60.0, max_tokens=150
 
 @dataclass(frozen=True)
 class KimiDescription:
-    """``codec``: a folder that ``load_codec`` opens, None for the checkpoint's own detokenizer; ``whisper``: the
-    encoder's folder. Both absolute."""
+    """``folder`` is the checkpoint's; ``whisper`` the encoder's folder, absolute; ``codec`` as ``open_codec`` takes it:
+    a folder, or a type and its parts."""
 
+    folder: Path
     whisper: Path
-    codec: Path | None = None
+    codec: str | Mapping[str, Any] = field(default_factory=lambda: {"type": "kimi_audio"})
     sampling: Sampling = SAMPLING
 
     @classmethod
@@ -34,7 +35,7 @@ class KimiDescription:
         """Raises:
         CheckpointError: when the file is wrong.
         """
-        told = cls(folder / WHISPER)
+        told = cls(folder, folder / WHISPER)
         path = folder / DESCRIPTION_FILE
         if not path.is_file():
             return told
@@ -45,18 +46,27 @@ class KimiDescription:
             raise CheckpointError(f"{wrong} is not valid JSON.") from error
         if not isinstance(data, dict) or set(data) - {"whisper", "codec", "sampling"}:
             raise CheckpointError(f"{wrong} must be an object with whisper, codec and sampling, or some of them.")
-        for key in {"whisper", "codec"} & data.keys():
-            if not isinstance(data[key], str) or not data[key]:
-                raise CheckpointError(f"{wrong}: {key} must be the path of a folder.")
-            told = replace(told, **{key: (folder / data[key]).resolve()})
-        return replace(told, sampling=_sampling(wrong, data.get("sampling", {})))
+        whisper, codec = data.get("whisper", WHISPER), data.get("codec", told.codec)
+        if not isinstance(whisper, str) or not whisper:
+            raise CheckpointError(f"{wrong}: whisper must be the path of a folder.")
+        if not (isinstance(codec, str) and codec) and not isinstance(codec, Mapping):
+            raise CheckpointError(f"{wrong}: codec must be the path of a folder, or an object with its type.")
+        sampling = _sampling(wrong, data.get("sampling", {}))
+        return cls(folder, (folder / whisper).resolve(), codec, sampling)
 
     def placed(self) -> dict[str, Any]:
-        """What the file says in another folder."""
-        places = {"whisper": str(self.whisper.resolve())}
-        if self.codec is not None:
-            places["codec"] = str(self.codec.resolve())
-        return {**places, "sampling": asdict(self.sampling)}
+        """What the file says in another folder: the codec and the encoder stay where they are."""
+        base = self.folder.resolve()
+        if isinstance(self.codec, str):
+            codec: Any = str((base / self.codec).resolve())
+        else:
+            held = {key: str(base / value) for key, value in self.codec.items() if _is_inside(base, value)}
+            codec = {"detokenizer": str(base), **self.codec, **held}
+        return {"whisper": str(self.whisper.resolve()), "codec": codec, "sampling": asdict(self.sampling)}
+
+
+def _is_inside(base: Path, value: Any) -> bool:
+    return isinstance(value, str) and (base / value).is_dir()
 
 
 def _sampling(wrong: str, settings: Any) -> Sampling:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 import wavalign.torchaudio_guard  # noqa: F401  (transformers may look for torchaudio)
-from wavalign.codecs.loading import CodecError, load_codec
+from wavalign.codecs.loading import CodecError, open_codec
 from wavalign.codecs.protocol import SpeechCodec
 from wavalign.models import kimi_compat, loading
 from wavalign.models.kimi_base import TITLE, KimiBase
@@ -130,12 +130,8 @@ def _read(name: str, folder: Path, device: torch.device, dtype: torch.dtype | No
 
 
 def _codec(name: str, folder: Path, description: KimiDescription, device: torch.device) -> SpeechCodec:
-    from wavalign.codecs.kimi_audio import KimiAudioCodec
-
     try:
-        if description.codec is not None:
-            return load_codec(description.codec)
-        return KimiAudioCodec.from_checkpoint(folder, device)
+        return open_codec(description.codec, folder, device)
     except CodecError as error:
         raise CheckpointError(f'Checkpoint "{name}": {error}') from error
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wavalign.codecs.loading import codec_folders
 from wavalign.models.kimi_description import DESCRIPTION_FILE
 from wavalign.models.layout import LAYOUT_FILE
 from wavalign.models.protocol import CheckpointError
@@ -91,9 +92,8 @@ def _beside(folder: Path) -> list[Path]:
     for name in (LAYOUT_FILE, DESCRIPTION_FILE):
         try:
             told = json.loads((folder / name).read_text(encoding="utf-8"))
-            places = {
-                (folder / told[each]).resolve() for each in ("codec", "whisper") if isinstance(told.get(each), str)
-            }
+            places = {(folder / told["whisper"]).resolve()} if isinstance(told.get("whisper"), str) else set()
+            places |= {place.resolve() for place in codec_folders(told.get("codec"), folder)}
         except (OSError, ValueError, AttributeError):
             continue
         outside = (each for each in sorted(places) if folder.resolve() not in (each, *each.parents))
