@@ -1,0 +1,43 @@
+"""Carries out what publishing a Space plans: what is private first, the files when all that they need is there."""
+
+from __future__ import annotations
+
+import warnings
+
+from huggingface_hub import HfApi, Volume
+
+from app.publish_plan import ROOT, Plan
+from app.settings import NAME
+
+
+def carry_out(plan: Plan, api: HfApi) -> str:
+    """Doing it twice changes nothing the second time. Returns what was done, in words.
+
+    Raises:
+        HfHubHTTPError: what the Hub refuses; what was done before stays, and the same command goes on from there.
+    """
+    wish = plan.wish
+    for repo, private in plan.new_datasets.items():
+        api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
+    if not plan.exists:
+        api.create_repo(wish.space, repo_type="space", space_sdk="gradio", private=wish.private, exist_ok=True)
+    for name, value in plan.secrets.items():
+        api.add_space_secret(wish.space, name, value)
+    for name, value in plan.variables.items():
+        api.add_space_variable(wish.space, name, value)
+    if wish.bucket:
+        api.create_bucket(wish.bucket, private=True, exist_ok=True)
+        api.set_space_volumes(wish.space, [Volume(type="bucket", source=wish.bucket, mount_path="/data")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the shipped data are parquet files in a Space, and belong there
+        api.upload_folder(
+            repo_id=wish.space,
+            repo_type="space",
+            folder_path=ROOT,
+            allow_patterns=list(plan.files),
+            delete_patterns=["*"],
+            commit_message=f"{NAME}: {len(plan.files)} files",
+        )
+    if plan.hardware:
+        api.request_space_hardware(wish.space, plan.hardware, sleep_time=wish.sleep)
+    return f"Done: {api.endpoint}/spaces/{wish.space} builds now; it takes some minutes."
