@@ -20,6 +20,7 @@ from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from tests.codecs.tiny_codecs import make_glm4_tokenizer
 from tests.tiny import CODES, make_tiny_codec
+from wavalign.models.kimi_compat import finish_model, prepare_config
 from wavalign.models.kimi_tokens import MARKS
 
 CODE = Path(__file__).with_name("tiny_kimi_code")
@@ -138,6 +139,7 @@ def make_tiny_kimi(folder: Path, seed: int = 0, group: int = 2, **description: o
         # How long random replies go on is luck: with these they end after a few words and codes.
         model.lm_head.weight[256 + NAMES.index(MARKS["text_end"])].mul_(5)
         model.mimo_output.weight[256 + NAMES.index(MARKS["msg_end"])].mul_(2)
+    finish_model(model)
     model.save_pretrained(str(folder))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config |= {"auto_map": _AUTO, "architectures": ["MoonshotKimiaForCausalLM"], "model_type": "kimi_audio"}
@@ -160,8 +162,6 @@ def make_tiny_kimi(folder: Path, seed: int = 0, group: int = 2, **description: o
 
 
 def _config(kind: Any) -> Any:
-    from wavalign.models.kimi_compat import prepare_config
-
     module = sys.modules[kind.__module__]
     return prepare_config(module.KimiAudioConfig(**SETTINGS))
 

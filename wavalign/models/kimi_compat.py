@@ -58,6 +58,8 @@ def finish_model(model: nn.Module) -> None:
     if rotate is not None and not getattr(rotate, "takes_positions", False):
         module.apply_rotary_pos_emb = _taking_positions(rotate)
     for part in model.modules():
+        if isinstance(getattr(part, "_tied_weights_keys", None), list):
+            part._tied_weights_keys = {}  # no weight of this family is tied to another; transformers 5 wants pairs
         if hasattr(part, "_set_cos_sin_cache") and hasattr(part, "inv_freq"):
             _make_tables(part)
 

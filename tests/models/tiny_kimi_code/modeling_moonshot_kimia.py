@@ -1,6 +1,7 @@
 """A tiny Kimi-Audio behind the interface of the published code: shared layers, the audio's own, a head for each.
 
-Like that code, it keeps rotary tables in buffers that no file holds and calls the rotation with positions.
+Like that code, it keeps rotary tables in buffers that no file holds, calls the rotation with positions, and lists
+weights as tied that are not.
 """
 
 import torch
@@ -151,6 +152,7 @@ class MoonshotKimiaModel(Qwen2PreTrainedModel):
 
 
 class MoonshotKimiaForCausalLM(Qwen2PreTrainedModel):
+    _tied_weights_keys = ["lm_head.weight", "mimo_output.weight"]  # noqa: RUF012
     config_class = KimiAudioConfig
 
     def __init__(self, config):
