@@ -4,25 +4,25 @@ Checkpoints of one base answer each batch together, every reply with the samplin
 checkpoints differ by their weights alone. A prompt that fails is tried again by itself, recorded with the reason and
 counted; it stops nothing. The work folder is laid out as a run's (``wavalign.training.journal``), so that whoever
 supervises training can supervise this.
+
+Several processes (torchrun, ``accelerate launch``) share out what is not there yet. Each writes down what it finds, so
+that one that is killed loses a batch; what they found together does not depend on their number.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
-
-from tqdm import tqdm
+from typing import Any, Literal, TypeVar
 
 from evaluation.acoustics import Acoustics
 from evaluation.acoustics_hearing import open_hearing
 from evaluation.acoustics_quality import QualityModels
 from evaluation.assess_plan import Plan, PlanError, differences, fingerprint, read_plan, write_plan
+from evaluation.assess_progress import Progress, write_whole
 from evaluation.assess_records import Key, Records, ReplyRecord, ScoreRecord
 from evaluation.assess_summaries import SUMMARIES, summaries
 from evaluation.tasks.protocol import Item, Said, Scored, Task, TaskContext, TaskError
@@ -32,12 +32,14 @@ from wavalign.audio import AudioError
 from wavalign.dialogue import Dialogue, Reply
 from wavalign.models.protocol import Request
 from wavalign.models.registry import Registry
-from wavalign.training.journal import Journal
+from wavalign.training.journal import Journal, asked_to_stop
+from wavalign.training.world import Alone, World
 
 PROGRESS, PROBLEMS = "progress.json", "problems.json"
 _SCORED_AT_ONCE = 64
 _LONGEST_REASON = 300
 Status = Literal["completed", "stopped"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,17 @@ class Assessment:
         PlanError, TaskError, HearingError, CheckpointError: one sentence, before anything is answered.
     """
 
-    def __init__(self, plan: Plan, place: Place, stop: threading.Event | None = None, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        place: Place,
+        stop: threading.Event | None = None,
+        quiet: bool = False,
+        world: World | None = None,
+    ) -> None:
         self.plan, self.place = plan, place
+        self.world = world or Alone()
+        self.first = self.world.rank == 0
         self.stop = stop or threading.Event()
         self.registry = Registry(place.assets, place.home)
         self._claim()
@@ -68,8 +79,8 @@ class Assessment:
         empty = [name for name, items in self.items.items() if not len(items)]
         if empty:
             raise TaskError(f"{empty[0]} has no prompts.")
-        self.records = Records(place.work)
-        self.journal = Journal(place.work)
+        self.records = Records(place.work, self.world.rank if self.world.size > 1 else None)
+        self.journal = Journal(place.work) if self.first else None
         self.progress = Progress(place.work / PROGRESS, self.journal, quiet)
         self.problems: dict[str, str] = {}
 
@@ -79,12 +90,57 @@ class Assessment:
         Raises:
             PlanError: when no prompt at all could be answered.
         """
-        self.journal.event("prepared", prompts=sum(len(items) for items in self.items.values()))
-        if self._answer(retry) and self._score(retry):
-            found = summaries(self.tasks, self.records, self.plan)
-            _whole(self.place.work / SUMMARIES, found)
+        if self.journal:
+            self.journal.event(
+                "prepared", prompts=sum(len(items) for items in self.items.values()), processes=self.world.size
+            )
+        self.world.gather(None)  # nobody writes before all have read what is there
+        if self._together(self._answer(retry)) and self._together(self._score(retry)):
+            if self.first:
+                self.records.put_together(self._keys())
+                write_whole(self.place.work / PROBLEMS, self.problems)
+                write_whole(self.place.work / SUMMARIES, summaries(self.tasks, self.records, self.plan))
             return "completed"
         return "stopped"
+
+    def _together(self, done: bool) -> bool:
+        """Whether all processes are done; all then know what each has found.
+
+        Raises:
+            PlanError: when no prompt at all could be answered.
+        """
+        everybody = self.world.gather((done, self.problems))
+        self.records.read()
+        self.problems = {name: words for _, problems in everybody for name, words in problems.items()}
+        done = all(each for each, _ in everybody)
+        if self.journal and not done and self.journal.asked_to_stop():
+            self.journal.answered_stop()
+        if done and all(record.error for record in self.records.replies.values()):
+            first = next(iter(self.records.replies.values())).error
+            raise PlanError(f"No prompt could be answered: {first}")
+        return done
+
+    def _mine(self, work: Sequence[T]) -> list[T]:
+        """This process's share of what is to be done, which all of them see alike."""
+        return list(work[self.world.rank :: self.world.size])
+
+    def _keys(self) -> list[Key]:
+        """Every reply in the order in which one process makes them."""
+        return [
+            (task, name, _id(self.items[task], place), sample)
+            for group in self._groups()
+            for task, place, sample in self._wanted()
+            for name in group
+        ]
+
+    def _wanted(self) -> list[tuple[str, int, int]]:
+        """(task, place, sample) of everything that is asked."""
+        return [
+            (task, place, sample)
+            for task, items in self.items.items()
+            for place in range(len(items))
+            for sample in range(self.plan.samples)
+        ]
 
     def _claim(self) -> None:
         """The folder is this plan's, with these weights; anything else would mix two evaluations."""
@@ -103,22 +159,19 @@ class Assessment:
                 raise PlanError(
                     f'The weights of "{moved[0]}" have changed since {work} was begun; name another folder.'
                 )
-        write_plan(work, self.plan, marks)
+        if self.first:
+            write_plan(work, self.plan, marks)
 
     def _answer(self, retry: bool) -> bool:
-        wanted: list[tuple[str, int, int]] = [
-            (task, place, sample)
-            for task, items in self.items.items()
-            for place in range(len(items))
-            for sample in range(self.plan.samples)
-        ]
+        wanted = self._wanted()
         todo = {
             group: [(each, names) for each in wanted if (names := self._missing(each, group, retry))]
             for group in self._groups()
         }
-        total = len(wanted) * len(self.plan.checkpoints)
-        left = sum(len(names) for rows in todo.values() for _, names in rows)
-        with self.progress.stage("answering", total, total - left, self._failures):
+        done = len(wanted) * len(self.plan.checkpoints) - sum(len(n) for rows in todo.values() for _, n in rows)
+        todo = {group: self._mine(rows) for group, rows in todo.items()}
+        own = sum(len(names) for rows in todo.values() for _, names in rows)
+        with self.progress.stage("answering", done + own, done, self._failures):
             for group, rows in todo.items():
                 if not rows:
                     continue
@@ -127,9 +180,6 @@ class Assessment:
                 for start in range(0, len(rows), at_once):
                     if self._stopping() or not self._answer_batch(model, rows[start : start + at_once]):
                         return False
-        if all(record.error for record in self.records.replies.values()):
-            first = next(iter(self.records.replies.values())).error
-            raise PlanError(f"No prompt could be answered: {first}")
         return True
 
     def _answer_batch(self, model: Any, rows: Sequence[tuple[tuple[str, int, int], Sequence[str]]]) -> bool:
@@ -195,7 +245,8 @@ class Assessment:
     def _score(self, retry: bool) -> bool:
         answered = [record for record in self.records.replies.values() if not record.error]
         todo = [record for record in answered if self._unscored(record.key, retry)]
-        with self.progress.stage("scoring", len(answered), len(answered) - len(todo), self._failures):
+        done, todo = len(answered) - len(todo), self._mine(todo)
+        with self.progress.stage("scoring", done + len(todo), done, self._failures):
             for name, task in self.tasks.items():
                 own = [record for record in todo if record.task == name]
                 places = {_id(self.items[name], place): place for place in range(len(self.items[name]))}
@@ -213,7 +264,6 @@ class Assessment:
                         return False
                     self.records.add_scores(_score_record(*pair) for pair in zip(batch, scored, strict=True))
                     self.progress.advance(len(batch))
-        _whole(self.place.work / PROBLEMS, self.problems)
         return True
 
     def _as_said(self, task: Task, record: ReplyRecord) -> Said:
@@ -247,67 +297,9 @@ class Assessment:
         )
 
     def _stopping(self) -> bool:
-        if self.journal.asked_to_stop():
-            self.journal.answered_stop()
+        if asked_to_stop(self.place.work):
             self.stop.set()
         return self.stop.is_set()
-
-
-class Progress:
-    """How far it is: a bar on the terminal, and ``progress.json`` for whoever looks from outside."""
-
-    def __init__(self, path: Path, journal: Journal, quiet: bool, clock: Callable[[], float] = time.time) -> None:
-        self.path, self.journal, self.quiet, self.clock = path, journal, quiet, clock
-        self._bar: tqdm | None = None
-        self._name, self._began, self._before = "", 0.0, 0
-        self._failures: Callable[[], int] = lambda: 0
-
-    def stage(self, name: str, total: int, done: int, failures: Callable[[], int]) -> Progress:
-        self._name, self._began, self._before, self._failures = name, self.clock(), done, failures
-        self._bar = tqdm(
-            total=total,
-            initial=done,
-            desc=name,
-            unit="reply",
-            disable=self.quiet or not sys.stderr.isatty(),
-            leave=False,
-        )
-        self._bar.n = done
-        self._tell()
-        return self
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def advance(self, count: int) -> None:
-        assert self._bar is not None
-        if self._bar.disable:
-            self._bar.n += count
-        else:
-            self._bar.set_postfix(failed=self._failures())
-            self._bar.update(count)
-        self._tell()
-
-    def _tell(self) -> None:
-        done, total, now = int(self._bar.n), int(self._bar.total), self.clock()
-        fresh = done - self._before
-        left = (now - self._began) / fresh * (total - done) if fresh else None
-        self.journal.heartbeat(done)
-        _whole(
-            self.path,
-            {
-                "stage": self._name,
-                "done": done,
-                "total": total,
-                "failed": self._failures(),
-                "seconds_left": None if left is None else round(left, 1),
-                "time": now,
-            },
-        )
 
 
 def _score_record(record: ReplyRecord, scored: Scored) -> ScoreRecord:
@@ -330,9 +322,3 @@ def _question(item: Item) -> str:
 def _reason(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:_LONGEST_REASON]
-
-
-def _whole(path: Path, data: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)

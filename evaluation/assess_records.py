@@ -5,6 +5,8 @@ replies.jsonl  one line a reply: who said what to which prompt, its sound's file
 scores.jsonl   one line a score of a task, or why a task could not be scored
 sounds/        one wav a reply
 
+Several processes each write files of their own (replies.003.jsonl), which the first of them puts together in the end.
+
 Of several lines about the same reply the last counts: a failed one that was tried again.
 """
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,23 +76,56 @@ class ScoreRecord:
 
 
 class Records:
-    """The records of one work folder, read once and kept in step with what is written."""
+    """The records of one work folder, those of all processes, read once and kept in step with what is written.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.replies = {record.key: record for record in _records(folder / REPLIES, ReplyRecord)}
-        self.scores = {record.key: record for record in _records(folder / SCORES, ScoreRecord)}
+    ``shard`` None writes into the files themselves, a number into that process's own.
+    """
+
+    def __init__(self, folder: Path, shard: int | None = None) -> None:
+        self.folder, self.shard = folder, shard
+        self.read()
+
+    def read(self) -> None:
+        """What all processes have written by now."""
+        self.replies = {record.key: record for record in self._all(REPLIES, ReplyRecord)}
+        self.scores = {record.key: record for record in self._all(SCORES, ScoreRecord)}
 
     def add_replies(self, records: Iterable[ReplyRecord]) -> None:
         """Durable when it returns."""
         records = list(records)
-        _append(self.folder / REPLIES, [asdict(record) for record in records])
+        _append(self._own(REPLIES), [asdict(record) for record in records])
         self.replies |= {record.key: record for record in records}
 
     def add_scores(self, records: Iterable[ScoreRecord]) -> None:
         records = list(records)
-        _append(self.folder / SCORES, [asdict(record) for record in records])
+        _append(self._own(SCORES), [asdict(record) for record in records])
         self.scores |= {record.key: record for record in records}
+
+    def put_together(self, order: Sequence[Key]) -> None:
+        """Writes what all processes have found into one file of each kind, in this order, and takes theirs away.
+
+        A kill on the way leaves both: the same records twice.
+        """
+        places = {key: place for place, key in enumerate(order)}
+        for name, kind in ((REPLIES, ReplyRecord), (SCORES, ScoreRecord)):
+            shards = _shards(self.folder, name)
+            if not shards:
+                continue
+            last = {record.key: record for record in self._all(name, kind)}
+            ordered = sorted(last.values(), key=lambda record: places.get(record.key, len(places)))
+            temporary = self.folder / f".{name}.tmp"
+            temporary.unlink(missing_ok=True)
+            _append(temporary, [asdict(record) for record in ordered])
+            temporary.replace(self.folder / name)
+            for shard in shards:
+                shard.unlink()
+        self.read()
+
+    def _own(self, name: str) -> Path:
+        return self.folder / (name if self.shard is None else f"{Path(name).stem}.{self.shard:03d}.jsonl")
+
+    def _all(self, name: str, kind: type[Any]) -> list[Any]:
+        return [record for path in (self.folder / name, *_shards(self.folder, name)) for record in _records(path, kind)]
 
     def keep_sound(self, key: Key, waveform: Waveform) -> str:
         """Writes a reply's sound whole, before its record; returns its path within the folder."""
@@ -102,6 +137,10 @@ class Records:
         temporary.write_bytes(waveform.to_wav_bytes())
         temporary.replace(path)
         return str(path.relative_to(self.folder))
+
+
+def _shards(folder: Path, name: str) -> list[Path]:
+    return sorted(folder.glob(f"{Path(name).stem}.[0-9]*.jsonl"))
 
 
 def _records(path: Path, kind: type[Any]) -> list[Any]:

@@ -6,7 +6,9 @@
     python -m evaluation.run compare --out runs/compare --retry      # tries again what failed
     python -m evaluation.run compare --out runs/compare --card my-adapter
 
-Interrupted (Ctrl-C, a kill, a crash), the same command goes on where it was.
+Interrupted (Ctrl-C, a kill, a crash), the same command goes on where it was. Several processes share the prompts:
+
+    torchrun --nproc-per-node 8 -m evaluation.run compare --checkpoints ... --out runs/compare
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from wavalign.models.protocol import CheckpointError
 from wavalign.models.registry import Registry
 from wavalign.rewards.config import JudgeConfig
 from wavalign.training.journal import ATTEMPT_VARIABLE, Journal
+from wavalign.training.world import launched
 
 TROUBLE = (PlanError, TaskError, HearingError, CheckpointError)
 _INTERRUPTED = 130
@@ -63,8 +66,10 @@ def main(arguments: Sequence[str], assets: Path, home: Path) -> int:
 
 
 def _assess(plan: Plan, place: Place, stop: threading.Event, options: argparse.Namespace) -> int:
-    assessment = Assessment(plan, place, stop, options.quiet)
+    assessment = Assessment(plan, place, stop, options.quiet, world=launched())
     status = assessment.run(options.retry)
+    if assessment.journal is None:
+        return _INTERRUPTED if status == "stopped" else 0
     answered = len(assessment.records.replies)
     if status == "stopped":
         assessment.journal.result("stopped", "interrupted", answered)

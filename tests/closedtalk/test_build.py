@@ -2,16 +2,20 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from tests.processes import processes
 from wavalign.closedtalk.dataset import read_dialogues
 from wavalign.closedtalk.deliveries import Delivery
 
 pytest.importorskip("espeakng_loader", reason="espeak-ng's wheel builds the data")
 
 from wavalign.audio import from_array
-from wavalign.closedtalk.build.__main__ import STAGES, Build, Sizes
+from wavalign.closedtalk.build import render
+from wavalign.closedtalk.build.__main__ import STAGES, Build, Sizes, main
+from wavalign.closedtalk.build.clips import Clip
 from wavalign.closedtalk.build.training_loop import Schedule, train
 from wavalign.codecs.fsq_world import FsqWorldCodec
 from wavalign.metrics.recogniser import Recogniser
@@ -81,6 +85,23 @@ def test_a_stage_that_is_done_is_not_done_again(built: Path) -> None:
     STAGES["clips"](Build(built / "work", built / "assets", None, 0, TINY))
     assert before
     assert before == {path: path.stat().st_mtime_ns for path in (built / "work").rglob("*.npz")}
+
+
+def test_processes_share_out_the_shards_of_a_stage(tmp_path: Path) -> None:
+    for world in processes(2):
+        render.in_shards(
+            tmp_path / str(world.rank), "x", 1100, lambda index: [Clip(str(index), "", np.zeros((1, 80)))], world
+        )
+    made = [[path.stem for path in sorted((tmp_path / rank).iterdir())] for rank in "01"]
+    assert made == [["x-000000", "x-000500", "x-001000"], ["x-000250", "x-000750"]]
+
+
+def test_only_stages_of_shards_are_for_several_processes(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("wavalign.closedtalk.build.__main__.launched", lambda: processes(2)[0])
+    monkeypatch.setattr("sys.argv", ["build", "--stage", "codec"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "stage codec is for one process" in capsys.readouterr().err
 
 
 def test_training_resumes_where_it_stopped(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
+import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,10 @@ import pytest
 from evaluation.assess import Assessment, Place
 from evaluation.assess_plan import Plan, PlanError, make_plan, read_plan
 from evaluation.assess_records import REPLIES, Records, ReplyRecord
+from evaluation.compare import read_comparison
 from evaluation.tasks.protocol import TaskError
 from tests.evaluation.shipped import make_assets
+from tests.processes import processes
 from tests.tiny import make_tiny_adapter
 from wavalign.models.interleaved import InterleavedModel
 from wavalign.models.protocol import CheckpointError, GenerationError
@@ -145,43 +148,87 @@ def test_the_last_line_about_a_reply_counts(tmp_path):
     assert Records(tmp_path).replies[first.key].text == "yes"
 
 
-@pytest.mark.slow
-def test_killed_it_goes_on_where_it_was_and_ends_as_if_nothing_had_happened(assets, tmp_path):
-    base = [
-        sys.executable,
-        "-m",
-        "evaluation.run",
-        "compare",
-        "--assets",
-        str(assets),
-        "--home",
-        str(tmp_path / "home"),
-    ]
-    asked = ["--checkpoints", *NAMES, "--no-dnsmos", "--samples", "16", "--batch", "2", "--quiet"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    work = tmp_path / "killed"
-    process = subprocess.Popen(
-        [*base, "--out", str(work), *asked], cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL
+def figures(work: Path, assets: Path) -> dict:
+    """What is reported, without the moment."""
+    return read_comparison(work, assets) | {"created": ""}
+
+
+def together(assets: Path, work: Path, asked: Plan, size: int) -> list[Assessment]:
+    """One assessment in each of ``size`` processes."""
+    made = [Assessment(asked, Place(work, assets), quiet=True, world=world) for world in processes(size)]
+    for each in made:  # transformers does not load two models at a time
+        each.registry = made[0].registry
+    made[0].registry.load(list(NAMES))
+    return made
+
+
+def test_what_several_processes_find_is_what_one_finds(assets, tmp_path):
+    one, three = tmp_path / "one", tmp_path / "three"
+    asked = plan(samples=2, batch=2)
+    assess(assets, one, asked)
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(Assessment.run, together(assets, three, asked, 3))) == ["completed"] * 3
+    for name in (REPLIES, "scores.jsonl", "summaries.json", "problems.json"):
+        assert (three / name).read_bytes() == (one / name).read_bytes()
+    assert figures(three, assets) == figures(one, assets)
+    assert not list(three.glob("*.[0-9]*.jsonl"))
+
+
+def test_a_request_to_stop_stops_all_processes(assets, tmp_path):
+    made = together(assets, tmp_path, plan(), 2)
+    (tmp_path / "control.json").write_text('{"stop": true}')
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(Assessment.run, made)) == ["stopped"] * 2
+    assert not (tmp_path / "control.json").exists()
+
+
+def compare(work: Path, *arguments: object, rank: int = 0, size: int = 1, port: int = 0) -> subprocess.Popen:
+    """The command as a launcher starts it."""
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+    words = [sys.executable, "-m", "evaluation.run", "compare", "--out", work, "--quiet", *arguments]
+    return subprocess.Popen(
+        list(map(str, words)),
+        cwd=REPOSITORY,
+        env=os.environ | {name: str(value) for name, value in place.items()},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
+
+
+@pytest.mark.slow
+def test_killed_it_goes_on_in_two_processes_and_ends_as_if_nothing_had_happened(assets, tmp_path):
+    work = tmp_path / "killed"
+    where = ["--assets", assets, "--home", tmp_path / "home"]
+    asked = ["--checkpoints", *NAMES, "--no-dnsmos", "--samples", "5", "--batch", "2"]
+    process = compare(work, *where, *asked)
     deadline = time.monotonic() + 300
-    while len(Records(work).replies) < 4:
+    while len(Records(work).replies) < 2:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     before = Records(work).replies
-    assert len(before) < 96
+    assert len(before) < 30
     assert not (work / "report.json").exists()
-    ended = subprocess.run([*base, "--out", str(work)], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
+    (work / REPLIES).rename(work / "replies.001.jsonl")  # as the second of several processes leaves them
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    both = [compare(work, *where, rank=rank, size=2, port=port) for rank in range(2)]
+    said = [each.communicate(timeout=300)[1] for each in both]
+    assert [each.returncode for each in both] == [0, 0], said
     after = Records(work).replies
-    assert len(after) == 96
+    assert len(after) == 30
+    assert not list(work.glob("replies.[0-9]*.jsonl"))
     assert all(after[key] == record for key, record in before.items())
     straight = Assessment(read_plan(work)[0], Place(tmp_path / "straight", assets), quiet=True)
     straight.run()
     texts = [{key: record.text for key, record in found.items()} for found in (after, straight.records.replies)]
     assert texts[0] == texts[1]
+    assert figures(work, assets) == figures(tmp_path / "straight", assets)
     assert json.loads((work / "result.json").read_text())["status"] == "completed"
     report = (work / "report.html").read_text()
     assert 'src="http' not in report

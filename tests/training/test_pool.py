@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.processes import processes
 from tests.tiny import make_tiny_checkpoint
 from wavalign.closedtalk.dataset import DialogueRow, TurnRow, write_dialogues
 from wavalign.dialogue import Dialogue, Turn
@@ -17,6 +20,7 @@ from wavalign.training import pool
 from wavalign.training.data import read_pool
 from wavalign.training.examples import Example, Examples
 from wavalign.training.pool import Difficulty, Journal, PoolError, measure, write_pool
+from wavalign.training.world import Alone
 
 SETTINGS = {"samples": 4, "seed": 0}
 RIGHT, WRONG = "seven plus five is twelve", "seven plus five is eleven"
@@ -178,6 +182,29 @@ def test_the_command_measures_a_model_and_goes_on_where_it_was_stopped(assets, t
     assert command(assets, tmp_path / "resumed.json") == 0
     assert json.loads((tmp_path / "resumed.json").read_text()) == straight
     assert sorted(path.name for path in tmp_path.iterdir()) == ["resumed.json", "straight.json"]
+
+
+def test_processes_share_the_prompts_and_measure_what_one_does(assets, tmp_path, monkeypatch):
+    asked, here, loading, real = [], threading.local(), threading.Lock(), pool.model_sampler
+
+    def sampler(*about):
+        with loading:  # transformers does not load two models at a time
+            sample = real(*about)
+        return lambda first, batch: asked.append((first, len(batch))) or sample(first, batch)
+
+    def run(world):
+        here.world = world
+        return command(assets, tmp_path / ("straight.json" if world.size == 1 else "shared.json"))
+
+    monkeypatch.setattr(pool, "model_sampler", sampler)
+    monkeypatch.setattr(pool, "launched", lambda: here.world)
+    assert run(Alone()) == 0
+    asked.clear()
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(run, processes(2))) == [0, 0]
+    assert sorted(asked) == [(0, 2), (2, 1), (3, 2), (5, 1)]
+    assert (tmp_path / "shared.json").read_text() == (tmp_path / "straight.json").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shared.json", "straight.json"]
 
 
 def test_the_command_says_what_is_wrong_in_one_sentence(assets, tmp_path, capsys):

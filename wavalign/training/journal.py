@@ -74,10 +74,7 @@ class Journal:
         _whole(self.folder / HEARTBEAT, beat)
 
     def asked_to_stop(self) -> bool:
-        try:
-            return bool(json.loads((self.folder / CONTROL).read_text(encoding="utf-8")).get("stop"))
-        except (OSError, ValueError, AttributeError):
-            return False
+        return asked_to_stop(self.folder)
 
     def answered_stop(self) -> None:
         """The request is carried out: a later start of the run is not stopped by it."""
@@ -98,6 +95,14 @@ class Journal:
             if stream.tell() and not _ends_with_newline(path):
                 data = b"\n" + data
             stream.write(data)
+
+
+def asked_to_stop(folder: Path) -> bool:
+    """Whether a request to stop lies in a run's folder."""
+    try:
+        return bool(json.loads((folder / CONTROL).read_text(encoding="utf-8")).get("stop"))
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,8 @@
 The model, prompts, rewards and sampling are those of a run's config. A sampled reply passes when its reward is at least
 ``--pass-score``; prompts whose share of passing replies lies between ``--low`` and ``--high`` are kept, and
 ``data.pool=kept.json`` trains on them alone. What is measured is written down at once, so that the command, given
-again, goes on where it was stopped.
+again, goes on where it was stopped. Several processes (torchrun, accelerate launch) share the prompts; as many must
+then go on with it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from wavalign.training.config import ConfigError, TrainConfig
 from wavalign.training.config_files import load_config, make_config, overridden
 from wavalign.training.data import ASSETS, load_examples
 from wavalign.training.examples import DataError, Example, Examples
+from wavalign.training.world import World, joined, launched
 
 SCHEMA = "wavalign-pool/1"
 Sampler = Callable[[int, Sequence[Example]], list[list[Answer]]]
@@ -208,27 +211,49 @@ def _run(options: argparse.Namespace) -> int:
         "rewards": config.rewards.weights,
         "rollouts": json.loads(config.rollouts.model_dump_json()),
     }
-    journal = Journal(options.out.with_name(f"{options.out.name}.progress.jsonl"), settings)
-    done = journal.read(examples.ids)
+    world = launched()
+    first, own = _share(examples, world)
+    whose = f"-{world.rank}-of-{world.size}" if world.size > 1 else ""
+    journal = Journal(options.out.with_name(f"{options.out.name}.progress{whose}.jsonl"), settings)
+    done = journal.read(own.ids)
     at_once = max(1, config.rollouts.rows_at_once // options.samples)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with tqdm(total=len(examples), initial=len(done), desc="prompts", disable=not sys.stderr.isatty()) as bar:
-            if len(done) < len(examples):
-                sampler = model_sampler(config, options.samples, not rewards.needs_audio)
-                for measured in measure(examples, sampler, rewards, options.pass_score, done, at_once):
+        shown = sys.stderr.isatty() and world.rank == 0
+        with tqdm(total=len(own), initial=len(done), desc="prompts", disable=not shown) as bar:
+            if len(done) < len(own):
+                sample = model_sampler(config, options.samples, not rewards.needs_audio)
+                sampler = partial(_from, first, sample)
+                for measured in measure(own, sampler, rewards, options.pass_score, done, at_once):
                     journal.add(measured)
                     done += measured
                     bar.update(len(measured))
     except KeyboardInterrupt:
-        print(f"Stopped after {len(done)} of {len(examples)} prompts; the same command goes on.", file=sys.stderr)
+        print(f"Stopped after {len(done)} of {len(own)} prompts; the same command goes on.", file=sys.stderr)
         return 130
+    done = joined(world.gather(done))
+    if world.rank > 0:
+        world.gather(None)
+        journal.path.unlink(missing_ok=True)
+        return 0
     kept = write_pool(options.out, done, options.low, options.high, settings)
+    world.gather(None)  # the journals stay until the result is there
     journal.path.unlink(missing_ok=True)
     unscored = sum(difficulty.scored == 0 for difficulty in done)
     note = f" {unscored} could not be scored." if unscored else ""
     print(f"{len(kept)} of {len(done)} prompts kept in {options.out}.{note}")
     return 0
+
+
+def _share(examples: Examples, world: World) -> tuple[int, Examples]:
+    """The place of this process's first example, and its examples."""
+    first, end = (len(examples) * rank // world.size for rank in (world.rank, world.rank + 1))
+    return first, examples[first:end]
+
+
+def _from(first: int, sampler: Sampler, start: int, examples: Sequence[Example]) -> list[list[Answer]]:
+    """Samples as if all examples stood before these: the place of a prompt decides its seeds."""
+    return sampler(first + start, examples)
 
 
 if __name__ == "__main__":

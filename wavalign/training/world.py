@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
-from accelerate import Accelerator
+import torch
+from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 T = TypeVar("T")
+_PATIENCE = timedelta(days=7)
+"""For how long a process waits for the others: their parts of the work may differ by hours."""
 
 
 class World(Protocol):
@@ -31,7 +36,7 @@ class Alone:
 class Accelerated:
     """The processes that Accelerate started."""
 
-    def __init__(self, accelerator: Accelerator) -> None:
+    def __init__(self, accelerator: Accelerator | PartialState) -> None:
         self.rank = accelerator.process_index
         self.size = accelerator.num_processes
 
@@ -45,6 +50,14 @@ class Accelerated:
         holder: list[Any] = [value]
         broadcast_object_list(holder)
         return holder[0]
+
+
+def launched() -> World:
+    """The processes that torchrun or ``accelerate launch`` started for this program, each with a GPU of its own where
+    there are any; ``Alone`` where nothing was launched."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Alone()
+    return Accelerated(PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE))
 
 
 def share(count: int, world: World) -> range:

@@ -3,6 +3,7 @@
     python -m wavalign.closedtalk.build                       everything, into assets/
     python -m wavalign.closedtalk.build --stage codec         one stage (what it needs must be there)
     python -m wavalign.closedtalk.build --human FOLDER        with the Free Spoken Digit Dataset's recordings
+    torchrun --nproc-per-node 8 -m wavalign.closedtalk.build --stage turns --stage tokens      shared out
 
 Needs requirements-dev.txt (espeak-ng's wheel); uses flite and festival when they are installed (festival for a probe).
 A GPU is used when there is one.
@@ -28,6 +29,7 @@ from wavalign.closedtalk.build.training_loop import device
 from wavalign.closedtalk.lexicon import lexicon
 from wavalign.closedtalk.users import UserStudio
 from wavalign.codecs.fsq_world import FsqWorldCodec
+from wavalign.training.world import Alone, World, launched
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,12 @@ class Sizes:
 
 
 class Build:
-    def __init__(self, work: Path, assets: Path, human: Path | None, seed: int, sizes: Sizes) -> None:
+    """``world``: the processes that share out the stages of ``SHARED``."""
+
+    def __init__(
+        self, work: Path, assets: Path, human: Path | None, seed: int, sizes: Sizes, world: World | None = None
+    ) -> None:
+        self.world = world or Alone()
         self.work, self.assets, self.seed, self.sizes = work, assets, seed, sizes
         self.studio = UserStudio(human, flite=shutil.which("flite") is not None)
         where = "one GPU" if device().type == "cuda" else "CPU"
@@ -70,6 +77,7 @@ class Build:
             s.balanced_clips,
             s.flite_clips,
             s.human_clips,
+            self.world,
         )
 
     def codec(self) -> None:
@@ -85,12 +93,11 @@ class Build:
         ship.ship_recogniser(trained, self.assets, self.made)
 
     def turns(self) -> None:
-        render.render_turns(self.work / "turns", self.studio, "train", self.sizes.dialogues)
+        render.render_turns(self.work / "turns", self.studio, "train", self.sizes.dialogues, self.world)
 
     def tokens(self) -> None:
-        tokens.encode_split(
-            self._encoder(), "train", self.sizes.dialogues, self.work / "turns", self.work / "tokens", versions=2
-        )
+        turns, folder = self.work / "turns", self.work / "tokens"
+        tokens.encode_split(self._encoder(), "train", self.sizes.dialogues, turns, folder, 2, self.world)
 
     def base(self) -> None:
         trained = train_base(self.work / "tokens", self.work / "base.pt", self.sizes.base_steps, self.seed)
@@ -129,6 +136,9 @@ STAGES: dict[str, Callable[[Build], None]] = {
     "tuned": Build.tuned,
 }
 
+SHARED = ("clips", "turns", "tokens")
+"""Stages whose files do not depend on each other: several processes share them out."""
+
 #: What a stage reads under the work folder, and the stage that makes it.
 NEEDS = {
     "codec": ("clips/*.npz", "clips"),
@@ -153,14 +163,21 @@ def main() -> None:
     # Two threads on shared cores can be a hundred times slower than one for models of this size.
     torch.set_num_threads(1)
     sizes = Sizes(**{name: getattr(arguments, name) for name in vars(Sizes())})
-    build = Build(arguments.work, arguments.assets, arguments.human, arguments.seed, sizes)
-    for stage in arguments.stage or STAGES:
+    world = launched()
+    stages = arguments.stage or list(STAGES)
+    if world.size > 1 and (alone := [stage for stage in stages if stage not in SHARED]):
+        parser.error(
+            f"stage {alone[0]} is for one process; several share out {', '.join(SHARED)} (name them by --stage)."
+        )
+    build = Build(arguments.work, arguments.assets, arguments.human, arguments.seed, sizes, world)
+    for stage in stages:
         pattern, maker = NEEDS.get(stage, ("", ""))
         if pattern and not any(arguments.work.glob(pattern)):
             parser.error(
                 f"stage {stage} needs {arguments.work / pattern}, which is not there; run --stage {maker} first."
             )
         STAGES[stage](build)
+        world.gather(None)  # the next stage reads what all have made
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from wavalign.closedtalk.synthesis import speak_assistant
 from wavalign.closedtalk.users import DIGITS, FLITE_VOICES, Speaker, UserStudio
 from wavalign.codecs import world
 from wavalign.codecs.logmel import log_mel
+from wavalign.training.world import World
 
 SHARD = 250
 #: Splits whose speakers are unseen voices.
@@ -91,9 +92,15 @@ def assistant_clip(key: str, text: str, delivery: Delivery) -> Clip:
     return Clip(key, text, log_mel(samples).numpy(), world=world.refined(world.analyse(samples)[:frames]))
 
 
-def in_shards(folder: Path, name: str, count: int, make: Callable[[int], list[Clip]]) -> None:
-    """Calls ``make(i)`` for i < count in shards of 250; shards that exist are kept, so a second call resumes."""
-    for start in tqdm(range(0, count, SHARD), desc=name, unit="shard"):
+def shards(count: int, world: World) -> range:
+    """Where the shards of this process start, of ``count`` things in shards of 250."""
+    return range(world.rank * SHARD, count, world.size * SHARD)
+
+
+def in_shards(folder: Path, name: str, count: int, make: Callable[[int], list[Clip]], world: World) -> None:
+    """Calls ``make(i)`` for i < count in shards of 250, shared out among processes; shards that exist are kept, so a
+    second call resumes."""
+    for start in tqdm(shards(count, world), desc=name, unit="shard", disable=world.rank > 0):
         path = folder / f"{name}-{start:06d}.npz"
         if path.exists():
             continue
@@ -102,7 +109,7 @@ def in_shards(folder: Path, name: str, count: int, make: Callable[[int], list[Cl
 
 
 def render_codec_material(
-    folder: Path, studio: UserStudio, assistant: int, users: int, balanced: int, flite: int, human: int
+    folder: Path, studio: UserStudio, assistant: int, users: int, balanced: int, flite: int, human: int, world: World
 ) -> None:
     """Clips for the codec and the recogniser: assistant (60 % balanced words), users of train, balanced user strings,
     flite's voices, and human digits."""
@@ -117,18 +124,22 @@ def render_codec_material(
         return [assistant_clip(f"assistant/{index}/{turn.delivery}", turn.demonstration, turn.delivery)]
 
     user_strings = balanced_word_strings(seed=12, count=balanced, words_per_string=5)
-    in_shards(folder, "assistant", assistant, make_assistant)
-    in_shards(folder, "detailed", users, lambda i: list(user_clips("train", 600_000 + i, studio, True)))
+    in_shards(folder, "assistant", assistant, make_assistant, world)
+    in_shards(folder, "detailed", users, lambda i: list(user_clips("train", 600_000 + i, studio, True)), world)
     in_shards(
-        folder, "balanced", balanced, lambda i: [balanced_user_clip(i, user_strings[i], studio, False, i % 3 == 0)]
+        folder,
+        "balanced",
+        balanced,
+        lambda i: [balanced_user_clip(i, user_strings[i], studio, False, i % 3 == 0)],
+        world,
     )
     flite_strings = balanced_word_strings(seed=13, count=flite, words_per_string=5)
     if studio.flite:
-        in_shards(folder, "other-flite", flite, lambda i: [flite_clip(i, flite_strings[i], studio)])
+        in_shards(folder, "other-flite", flite, lambda i: [flite_clip(i, flite_strings[i], studio)], world)
     if studio.human:
-        in_shards(folder, "other-human", human, lambda i: [human_clip(i, studio)])
+        in_shards(folder, "other-human", human, lambda i: [human_clip(i, studio)], world)
 
 
-def render_turns(folder: Path, studio: UserStudio, split: str, count: int) -> None:
+def render_turns(folder: Path, studio: UserStudio, split: str, count: int, world: World) -> None:
     """The spoken user turns of the first ``count`` dialogues of a split."""
-    in_shards(folder, split, count, lambda i: list(user_clips(split, i, studio, False)))
+    in_shards(folder, split, count, lambda i: list(user_clips(split, i, studio, False)), world)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from wavalign.audio import Waveform
 from wavalign.closedtalk.build.batches import equalised, warp_formants
 from wavalign.closedtalk.build.clips import read_shard
-from wavalign.closedtalk.build.render import SHARD, UNSEEN_VOICES
+from wavalign.closedtalk.build.render import SHARD, UNSEEN_VOICES, shards
 from wavalign.closedtalk.dataset import DialogueRow, TurnRow, read_dialogues, write_dialogues
 from wavalign.closedtalk.deliveries import Delivery, Tone
 from wavalign.closedtalk.dialogues import DialogueSpec, TurnSpec, dialogue_spec, signature
@@ -22,6 +22,7 @@ from wavalign.closedtalk.synthesis import speak_assistant
 from wavalign.closedtalk.users import Speaker, UserStudio
 from wavalign.codecs.fsq_world import FsqWorldCodec
 from wavalign.codecs.logmel import log_mel
+from wavalign.training.world import World
 
 
 @dataclass
@@ -90,12 +91,14 @@ class Encoder:
         )
 
 
-def encode_split(encoder: Encoder, split: str, count: int, clips: Path, folder: Path, versions: int) -> None:
+def encode_split(
+    encoder: Encoder, split: str, count: int, clips: Path, folder: Path, versions: int, world: World
+) -> None:
     """Encodes the user turns that stage ``turns`` rendered under ``clips``, a file of rows for each of its shards.
 
-    Files that exist are kept.
+    Files are shared out among processes, and those that exist are kept.
     """
-    for start in tqdm(range(0, count, SHARD), desc=f"tokens {split}", unit="file"):
+    for start in tqdm(shards(count, world), desc=f"tokens {split}", unit="file", disable=world.rank > 0):
         path = folder / f"{split}-{start:06d}.parquet"
         if path.exists():
             continue
