@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from app.conversation import Answer, Asked, Conversation, Exchange, Figures
@@ -85,6 +85,9 @@ class Answering:
     knows_more: frozenset[str] = frozenset()
     """Checkpoints that are not bound to the small world that the senses know: they get a typed turn in its own words,
     and what the senses would make of their words is not told."""
+    recommended: Mapping[str, Sampling] = field(default_factory=dict)
+    """What checkpoints recommend: of that the page leaves alone how many tokens a reply may have (a second of speech is
+    12 tokens of one model and 200 of another) and the repetition guard."""
 
     def run(
         self,
@@ -115,7 +118,7 @@ class Answering:
             Request(
                 conversation.dialogue(side, asked, as_typed=name in self.knows_more),
                 name,
-                _sampling_of(conversation.checkpoints, side, sampling),
+                self._sampling_of(conversation.checkpoints, side, sampling),
             )
             for side, name in enumerate(conversation.checkpoints)
         ]
@@ -157,6 +160,20 @@ class Answering:
             answers.append(Answer(name, reply, figures, delivery, stopped=stop.is_set() and not reply.finished))
         return Exchange(asked, tuple(answers), settings)
 
+    def _sampling_of(self, checkpoints: Sequence[str], side: int, sampling: Sampling) -> Sampling:
+        """One seed for both sides, except for a checkpoint beside itself: that would say the same twice."""
+        name = checkpoints[side]
+        seeded = replace(sampling, seed=sampling.seed + checkpoints[:side].count(name))
+        own = self.recommended.get(name)
+        if own is None:
+            return seeded
+        return replace(
+            seeded,
+            max_tokens=max(own.max_tokens, sampling.max_tokens),
+            repetition_window=own.repetition_window,
+            repetition_penalty=own.repetition_penalty,
+        )
+
     def _hear(self, asked: Asked, history: Sequence[str]) -> Asked:
         heard = self.senses.hear(asked.turn.speech)
         if heard is None:
@@ -171,8 +188,3 @@ class Answering:
 
 def _taken(asked: Asked, heard: Future[Asked] | None) -> tuple[Asked, Future[Asked] | None]:
     return (heard.result(), None) if heard is not None and heard.done() else (asked, heard)
-
-
-def _sampling_of(checkpoints: Sequence[str], side: int, sampling: Sampling) -> Sampling:
-    """One seed for both sides, except for a checkpoint beside itself: that would say the same twice."""
-    return replace(sampling, seed=sampling.seed + checkpoints[:side].count(checkpoints[side]))

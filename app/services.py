@@ -203,7 +203,8 @@ class Services:
 
                         model = BorrowedModel(self.gpu, key, model.sample_rate)
                     self._models[key] = model
-        return Answering(self._models[key], self.senses, knows_more=self.knows_more(key))
+        recommended = {name: self.default_sampling(name) for name in key}
+        return Answering(self._models[key], self.senses, knows_more=self.knows_more(key), recommended=recommended)
 
     def loading(self, names: Sequence[str]) -> Generator[str, None, Answering]:
         """As ``answering``, and tells how far it is a few times a second.

@@ -13,7 +13,7 @@ from app.services import Services, Stops
 from app.settings import Settings, SettingsError
 from tests.app.assets import make_tiny_assets
 from wavalign.audio import Waveform
-from wavalign.dialogue import Turn
+from wavalign.dialogue import Reply, Turn
 from wavalign.models.protocol import CheckpointError, Sampling
 
 NAMES = ("closedtalk-base", "closedtalk-tuned")
@@ -81,6 +81,23 @@ def test_both_sides_stream_and_are_measured(services):
 def test_a_checkpoint_beside_itself_says_something_else(services):
     _, exchange = run(services.answering(NAMES[:1]), names=(NAMES[0], NAMES[0]))
     assert exchange.answers[0].reply.tokens != exchange.answers[1].reply.tokens
+
+
+def test_a_reply_may_have_as_many_tokens_as_its_checkpoint_recommends(services):
+    """A second of speech is 12 tokens of one model and 200 of another; the page sets seconds, temperatures and seed."""
+    asked: list[Sampling] = []
+
+    class Model:
+        def stream_many(self, requests, stop):
+            asked.extend(request.sampling for request in requests)
+            yield from ()
+            return [Reply("one", hum(), (1,)) for _ in requests]
+
+    recommended = {NAMES[0]: Sampling(max_tokens=4096, repetition_window=64, repetition_penalty=1.1, temperature=0.1)}
+    run(Answering(Model(), Hearing(), recommended=recommended), even_if_outside=True)
+    assert [each.max_tokens for each in asked] == [4096, SHORT.max_tokens]
+    assert [(each.repetition_window, each.repetition_penalty) for each in asked] == [(64, 1.1), (0, 1.0)]
+    assert asked[0].temperature == asked[1].temperature
 
 
 def test_a_typed_turn_outside_the_world_is_not_asked_unless_insisted_on(services):
