@@ -61,8 +61,8 @@ def prompts(plan: Plan, work: Path, assets: Path, rewarded: list[str]) -> dict[s
     pool.write_text(json.dumps({"schema": SCHEMA, "kept": single}) + "\n", encoding="utf-8")
     config = _config(plan, work, TUNED, rewarded).model_copy(update={"assets": assets})
     examples = load_examples(config.data, assets)
-    sampler = model_sampler(config, plan.tries, text_only=True)
     rewards = RewardMix.of(config.rewards, RewardContext(assets))
+    sampler = model_sampler(config, plan.tries, text_only=not rewards.needs_audio)
     found = [each for batch in measure(examples, sampler, rewards, ACCEPTABLE, at_once=8) for each in batch]
     kept = write_pool(pool, found, 0.1, 0.9, {"samples": plan.tries, "pass_score": ACCEPTABLE, "seed": plan.seed})
     return {"kept": len(kept), "of": len(single)}
@@ -134,7 +134,7 @@ def measured(plan: Plan, work: Path, assets: Path, temperature: float | None) ->
                 prompts, plan.samples, sampling, checkpoint=name, first=start, text_only=of_words
             )
             for example, group in zip(batch, groups, strict=True):
-                scores = [_score(plan.criterion, model, example, each.tokens) for each in group]
+                scores = [score(plan.criterion, model, example, each.tokens) for each in group]
                 values.append(sum(scores) / len(scores))
     found: dict[str, Any] = {
         "by_prompt": means,
@@ -146,7 +146,7 @@ def measured(plan: Plan, work: Path, assets: Path, temperature: float | None) ->
     return found
 
 
-def _score(criterion: str, model: Any, example: Any, tokens: Sequence[int]) -> float:
+def score(criterion: str, model: Any, example: Any, tokens: Sequence[int]) -> float:
     """One reply's: 1 or 0 where the criterion is the right answer, else the criterion itself."""
     from app.simulate_votes import CRITERIA, Judged
     from wavalign.closedtalk.grading import grade

@@ -6,12 +6,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from app import preference_study
 from app.preference_study import study
 from app.preference_study_page import ANCHORED, BASE, TUNED, page
-from app.preference_study_run import Plan
+from app.preference_study_run import Plan, score
+from wavalign.audio import Waveform
+from wavalign.dialogue import Dialogue, Turn
+from wavalign.training.examples import Example
 
 
 def estimate(value: float) -> dict[str, float]:
@@ -81,3 +85,20 @@ def test_the_study_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pyt
     assert found["cpu_seconds"]["reward model"] >= 2.0
     assert study(Plan(0), tmp_path, tmp_path) == found
     assert calls == ["reward"]
+
+
+class Says:
+    """A model whose replies are one sentence of as many tenths of a second as they have tokens."""
+
+    def text_of(self, tokens: tuple[int, ...]) -> str:
+        return "two plus two is four" if len(tokens) < 20 else "two plus two is five"
+
+    def decode_speech(self, tokens: tuple[int, ...]) -> Waveform:
+        return Waveform(np.zeros(1600 * len(tokens), np.float32), 16_000)
+
+
+def test_the_criterion_is_measured_on_what_was_said_and_on_how_it_sounds() -> None:
+    asked = Dialogue((Turn("user", text="what is two plus two"),))
+    example = Example("one", asked, facts={"item": "add/two/two"})
+    assert [score("right", Says(), example, (1,) * count) for count in (10, 30)] == [1.0, 0.0]
+    assert score("brief", Says(), example, (1,) * 30) == pytest.approx(-3.0)
