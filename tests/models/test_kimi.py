@@ -340,6 +340,16 @@ def test_the_estimate_counts_the_audios_layers_and_what_stands_beside(folder: Pa
     assert told.cache == cache_bytes(config, 4) == 2 * (3 + 2) * 2 * 8 * 512 * 2 * 4  # layers, heads, size, context
 
 
+def test_an_optimisers_state_in_the_detokenizers_file_is_not_counted(tmp_path: Path) -> None:
+    from wavalign.models.memory_estimate import stored_in
+
+    weights = {"speech_model.a": torch.zeros(10, 10), "speech_model.b": torch.zeros(7, dtype=torch.bfloat16)}
+    torch.save({"state_dict": weights, "optimizer": {"moments": torch.zeros(10_000)}}, tmp_path / "model.pt")
+    torch.save({"generator": weights}, tmp_path / "vocoder.pt")
+    assert dict(stored_in(tmp_path / "model.pt").floats) == {4: 400, 2: 14}
+    assert stored_in(tmp_path / "vocoder.pt").others == (tmp_path / "vocoder.pt").stat().st_size
+
+
 def test_the_same_python_files_elsewhere_may_run_and_others_may_not(folder: Path, tmp_path: Path) -> None:
     environment = {TRUST: str(folder)}
     copied = _copied(folder, tmp_path)

@@ -138,7 +138,7 @@ def stored_in(file: Path) -> Stored:
     CheckpointError: when a safetensors file has no header that can be read.
     """
     if file.suffix != ".safetensors":
-        return Stored({}, file.stat().st_size)
+        return _of_training(file) or Stored({}, file.stat().st_size)
     try:
         with file.open("rb") as opened:
             size = struct.unpack("<Q", opened.read(8))[0]
@@ -146,6 +146,22 @@ def stored_in(file: Path) -> Stored:
         return of_header(header)
     except (OSError, struct.error, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{file.name} is truncated or not a safetensors file. Restore it.") from error
+
+
+def _of_training(file: Path) -> Stored | None:
+    """The weights of a file that training left, beside which an optimiser's state may take most of the room; None where
+    it is no such file. Only names and shapes are read."""
+    import torch
+
+    try:
+        held = torch.load(file, map_location="meta", mmap=True, weights_only=True)["state_dict"]
+        tensors = {name: value for name, value in held.items() if isinstance(value, torch.Tensor)}
+    except Exception:  # an older format, other contents, or objects that are not read
+        return None
+    floats: dict[int, int] = {}
+    for tensor in tensors.values():
+        floats[tensor.element_size()] = floats.get(tensor.element_size(), 0) + tensor.nbytes
+    return Stored(floats) if tensors else None
 
 
 def of_header(header: Mapping[str, Any]) -> Stored:
