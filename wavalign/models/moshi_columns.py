@@ -2,8 +2,8 @@
 
 A *frame* is 80 ms: the text token, and one code of each book of the model's own speech (and, in prompts, of the
 user's). What the backbone makes in one step is a *column*: the text token and the first, semantic, code of a frame, and
-the other, acoustic, codes of the frame before it, because acoustic codes come one step late (Moshi paper, section
-3.4.3). A completion is its columns in the order in which they are drawn:
+the other, acoustic, codes of the frame before it, because acoustic codes come one step late (Défossez et al.
+2024). A completion is its columns in the order in which they are drawn:
 
     text c0 | text c0 c1 ... c7 | text c0 c1 ... c7 | ... | text
 

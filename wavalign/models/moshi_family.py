@@ -17,7 +17,7 @@ MODEL_TYPE = "moshi"
 PADDING = "<pad>"
 """Text token of a step in which no word begins."""
 WORD_COMES = "<unk>"
-"""Text token of the step before a word, where the step before that was padding (Moshi paper, section 3.4.4)."""
+"""Text token of the step before a word, where the step before that was padding (Défossez et al. 2024)."""
 
 _PAUSE_SECONDS = 2.0
 # 8 code books and a text token, 12.5 times a second.
