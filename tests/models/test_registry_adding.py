@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -133,6 +134,7 @@ class FakeHub:
         local_files_only: bool = False,
         tqdm_class: Any = None,
     ) -> str:
+        self.ignored = ignore_patterns
         if not self.cache.is_dir():
             if local_files_only:
                 raise errors.LocalEntryNotFoundError("not here")
@@ -170,6 +172,26 @@ def test_a_repository_is_pinned_estimated_and_downloaded_when_it_is_asked(
     assert registry.load(["second"]).names == ("second",)
     assert registry.is_ready("second")
     assert registry.checkpoint("second").base == hub.cache
+
+
+def test_parts_of_an_older_upload_are_not_downloaded(assets: Path, hub: FakeHub, tmp_path: Path) -> None:
+    """The index names one part of one; the repository still holds the first of seven."""
+    parts = tmp_path / "parts"
+    shutil.copytree(hub.folder, parts)
+    (parts / "model.safetensors").rename(parts / "model-00001-of-00001.safetensors")
+    named = {"metadata": {}, "weight_map": {"lm_head.weight": "model-00001-of-00001.safetensors"}}
+    (parts / "model.safetensors.index.json").write_text(json.dumps(named), encoding="utf-8")
+    hub.folder = parts
+    hub.files = {each.name: each.stat().st_size for each in parts.iterdir()}
+    needed = sum(hub.files.values())
+    hub.files["model-00001-of-00007.safetensors"] = 10**12
+    registry = Registry(assets, tmp_path / "home")
+    looked = look(registry, Wish("some/second", revision="main"))
+    assert looked.download == needed
+    add(registry, looked)
+    registry.load(["second"])
+    ignored = {name for name in hub.files if any(fnmatch(name, pattern) for pattern in hub.ignored)}
+    assert ignored == {"model-00001-of-00007.safetensors"}
 
 
 FAILURES = {

@@ -15,7 +15,9 @@ from wavalign.models.protocol import CheckpointError
 # What other programs read, and copies of the same weights.
 _NOT_NEEDED = ["*.gguf", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "original/*", "consolidated*", "runs/*"]
 _PICKLED = ["pytorch_model*.bin"]
-_SMALL = ("config.json", "adapter_config.json", "interleaved.json")
+_INDEX = "model.safetensors.index.json"
+_SMALL = ("config.json", "adapter_config.json", "interleaved.json", _INDEX)
+_MOST_PARTS = 999
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]{4,}")
 
 
@@ -33,7 +35,7 @@ class Found:
     @property
     def download(self) -> int:
         """Bytes of what would be downloaded."""
-        ignored = _ignored(self.files)
+        ignored = _ignored(self.files, self.small.get(_INDEX))
         return sum(size for name, size in self.files.items() if not any(Path(name).match(each) for each in ignored))
 
 
@@ -68,12 +70,15 @@ def look(repo: str, revision: str | None) -> Found:
 
 def cached(repo: str, revision: str) -> Path | None:
     """The folder of a commit that is here whole; None otherwise. Asks no network."""
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
 
+    index = try_to_load_from_cache(repo, _INDEX, revision=revision)
+    told = json.loads(Path(index).read_text(encoding="utf-8")) if isinstance(index, str) else None
+    ignored = [*_NOT_NEEDED, *_older_parts(told)]
     try:
-        return Path(snapshot_download(repo, revision=revision, local_files_only=True, ignore_patterns=_NOT_NEEDED))
+        return Path(snapshot_download(repo, revision=revision, local_files_only=True, ignore_patterns=ignored))
     except Exception:  # not here, or here in part
-        return _cached_without_pickles(repo, revision)
+        return _cached_without_pickles(repo, revision, ignored)
 
 
 def download(repo: str, revision: str, told: Callable[[str, float | None], None]) -> Path:
@@ -82,7 +87,7 @@ def download(repo: str, revision: str, told: Callable[[str, float | None], None]
     Raises:
         CheckpointError: one sentence.
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
     from tqdm.auto import tqdm
 
     here = cached(repo, revision)
@@ -104,22 +109,32 @@ def download(repo: str, revision: str, told: Callable[[str, float | None], None]
     told(f"Downloading {repo}", 0.0)
     try:
         names = [each.rfilename for each in HfApi().model_info(repo, revision=revision).siblings or ()]
-        ignored = _ignored(names)
+        index = hf_hub_download(repo, _INDEX, revision=revision) if _INDEX in names else None
+        ignored = _ignored(names, json.loads(Path(index).read_text(encoding="utf-8")) if index else None)
         return Path(snapshot_download(repo, revision=revision, ignore_patterns=ignored, tqdm_class=Told))
     except Exception as error:  # the hub's client raises many kinds; each is about this repository
         raise CheckpointError(_sentence(repo, revision, error)) from error
 
 
-def _ignored(names: Any) -> list[str]:
+def _ignored(names: Any, index: Any) -> list[str]:
     safe = any(str(name).endswith(".safetensors") for name in names)
-    return [*_NOT_NEEDED, *(_PICKLED if safe else ())]
+    return [*_NOT_NEEDED, *_older_parts(index), *(_PICKLED if safe else ())]
 
 
-def _cached_without_pickles(repo: str, revision: str) -> Path | None:
+def _older_parts(index: Any) -> list[str]:
+    """Patterns of the parts of earlier uploads that were left beside those that ``index`` names."""
+    named = index.get("weight_map") if isinstance(index, Mapping) else None
+    counts = {str(name).partition("-of-")[2] for name in named.values()} if isinstance(named, Mapping) else set()
+    if len(counts) != 1 or not re.fullmatch(r"\d{5}\.safetensors", min(counts)):
+        return []
+    return [f"model-*-of-{n:05d}.safetensors" for n in range(1, _MOST_PARTS) if f"{n:05d}.safetensors" not in counts]
+
+
+def _cached_without_pickles(repo: str, revision: str, ignored: list[str]) -> Path | None:
     from huggingface_hub import snapshot_download
 
     try:
-        patterns = [*_NOT_NEEDED, *_PICKLED]
+        patterns = [*ignored, *_PICKLED]
         folder = Path(snapshot_download(repo, revision=revision, local_files_only=True, ignore_patterns=patterns))
     except Exception:  # not here, or here in part
         return None
