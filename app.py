@@ -10,7 +10,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 
 def main() -> None:
-    from app import logs
+    from app import logs, uploads
     from app.services import Services
     from app.settings import Settings
 
@@ -28,6 +28,8 @@ def main() -> None:
         sys.exit(f"Cannot start: {error}")
     for note in settings.notes:
         logs.say(note)
+    # Before gradio is imported. Its own folder is shared by all that runs it on this machine.
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(uploads.private_folder()))
     from app.frame import launch
 
     launch(services)

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import html
-import os
+import sys
+from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
 
-from app import health, logs
+from app import access, health, logs
+from app.access import Role
+from app.callers import Caller, caller_of
+from app.door import Door
 from app.ending import Ending, end
+from app.gate import Gate
+from app.guard import guard
 from app.pages import PAGES, Page
+from app.pages.arena import can_sign_in
 from app.pushing import Pushing
 from app.services import Services
-from app.settings import NAME, PAGE_FILES
+from app.settings import NAME, PAGE_FILES, root_path
 from app.theme import stylesheets, theme
 
+QUEUED = 200
+"""Events that may wait for a handler: plots and archives of replies that are there."""
+THREADS = 120
+"""Who waits in line holds one."""
 _FAVICON = PAGE_FILES / "favicon.svg"
 _HALF_MOON = (
     '<svg viewBox="0 0 24 24" aria-hidden="true"><circle cx="12" cy="12" r="8.5" fill="none" stroke="currentColor" '
@@ -22,14 +34,27 @@ _HALF_MOON = (
 )
 
 
+class Workbench(gr.Blocks):
+    """Where people can sign in, the framework brings the addresses for it, without a button of its own."""
+
+    can_sign_in = False
+
+    @property
+    def expects_oauth(self) -> bool:
+        return self.can_sign_in
+
+
 def build(services: Services) -> gr.Blocks:
     """All pages as one app, not yet launched."""
-    with gr.Blocks(title=NAME, analytics_enabled=False, fill_width=True, delete_cache=(1800, 7200)) as demo:
+    with Workbench(title=NAME, analytics_enabled=False, fill_width=True, delete_cache=(1800, 7200)) as demo:
         _page(services, PAGES[0])
     for page in PAGES[1:]:
         with demo.route(page.title, page.path):
             _page(services, page)
-    demo.queue(max_size=services.settings.limits.waiting, default_concurrency_limit=4)
+    demo.can_sign_in = can_sign_in(services)
+    # Who waits for the models stands in our own line, which tells how many are before them; this bounds the rest.
+    demo.queue(max_size=QUEUED, default_concurrency_limit=4)
+    guard(demo, services.limiter)
     return demo
 
 
@@ -45,6 +70,7 @@ def launch(services: Services) -> None:
         services.preload(logs.say).join()
     demo, address = serve(services)
     logs.say(f"{NAME} is at {address}", event="started", place=services.settings.place.kind)
+    _tell_the_host(services, address)
     if services.settings.preload and services.gpu is None:
         services.preload(logs.say)
     ending.wait()
@@ -68,32 +94,80 @@ def serve(services: Services) -> tuple[gr.Blocks, str]:
         share=False,
         quiet=True,
         show_error=False,
-        app_kwargs={"routes": health.routes(services, lambda: len(demo._queue))},
+        app_kwargs={
+            "routes": health.routes(services, lambda: len(services.line)),
+            "middleware": [_gate(services)],
+        },
         allowed_paths=[str(services.recordings.folder)],
         max_file_size=f"{services.settings.limits.upload_megabytes}mb",
+        max_threads=THREADS,
         prevent_thread_lock=True,
     )
     return demo, address
 
 
+def _gate(services: Services) -> Middleware:
+    limits = services.settings.limits
+    return Middleware(
+        Gate,
+        callers=services.callers,
+        limiter=services.limiter,
+        recordings=services.recordings,
+        uploads=Path(gr.utils.get_upload_folder()),
+        upload_bytes=round(limits.upload_megabytes * 1e6),
+        folder_bytes=round(limits.uploads_gigabytes * 1e9),
+        door=Door(services.callers, lambda page, caller: _header(page, "", caller, services)),
+    )
+
+
+def _tell_the_host(services: Services, address: str) -> None:
+    """The link that makes a browser the host's: on a terminal, which nothing keeps, else in a file of the host's."""
+    token = services.made_token
+    if token is None:
+        return
+    link = f"{address.replace('//0.0.0.0', '//localhost').rstrip('/')}/host#{token}"
+    if sys.stdout.isatty():
+        print(f"To be its host, open {link}", flush=True)
+        return
+    file = services.settings.home / "host-link.txt"
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(link + "\n", encoding="utf-8")
+    logs.say(f"To be its host, open the link in {file}, or choose a token with WAVALIGN_HOST_TOKEN.")
+
+
 def _page(services: Services, page: Page) -> None:
     gr.Navbar(visible=False)
-    device = gr.HTML(_header(page, ""), elem_id="header", apply_default_css=False, js_on_load=None)
+    first = Caller(Role.HOST if services.callers.alone else Role.VISITOR)
+    drawn = gr.HTML(_header(page.path, "", first, services), elem_id="header", apply_default_css=False, js_on_load=None)
     page.build(services)
+
+    def header(request: gr.Request) -> str:
+        return _header(page.path, services.device(), caller_of(request), services)
+
     gr.context.Context.root_block.load(
-        lambda: _header(page, services.device()), outputs=device, show_progress="hidden", api_visibility="private"
+        header, outputs=drawn, show_progress="hidden", api_visibility="private", queue=False
     )
 
 
-def _header(page: Page, device: str) -> str:
-    root = os.environ.get("GRADIO_ROOT_PATH", "").rstrip("/")
+def _header(page: str, device: str, caller: Caller, services: Services) -> str:
+    """Links to what the caller may open; ``page`` is the address of the page it stands on."""
+    root = root_path()
     links = "".join(
-        f'<a href="{root}/{each.path}"{" aria-current=page" if each is page else ""}>{html.escape(each.title)}</a>'
+        f'<a href="{root}/{each.path}"{" aria-current=page" if each.path == page else ""}>{html.escape(each.title)}</a>'
         for each in PAGES
+        if access.PAGES[each.path] <= caller.role
     )
+    door = "" if services.callers.alone and caller.role is Role.HOST else _door(page, caller)
     return (
         f'<header class="frame"><a class="frame-name" href="{root}/">{html.escape(NAME)}</a><nav>{links}</nav>'
-        f'<span class="frame-device" title="What the models run on">{html.escape(device)}</span>'
+        f'<span class="frame-device" title="What the models run on">{html.escape(device)}</span>{door}'
         '<button type="button" class="frame-theme" onclick="wavalignTheme()" aria-label="Light or dark"'
         f' title="Light or dark">{_HALF_MOON}</button></header>'
     )
+
+
+def _door(page: str, caller: Caller) -> str:
+    current = " aria-current=page" if page == "host" else ""
+    name = html.escape(caller.account or "Host")
+    return f'<a class="frame-door" href="{root_path()}/host"{current} title="Sign in as the host, or out">{name}</a>'

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import select
 
@@ -65,10 +64,9 @@ class Heard:
 
 @dataclass
 class Preferences:
-    """``clock`` is wall time in seconds. ``published_only``: where anybody may look, only what may be published."""
+    """``clock`` is wall time in seconds."""
 
     store: Store
-    published_only: bool = False
     rules: Rules = field(default_factory=Rules)
     clock: Callable[[], float] = time.time
     _kept: tuple[tuple[str, Selection], list[VoteRecord]] | None = field(default=None, init=False)
@@ -76,7 +74,7 @@ class Preferences:
     def overview(self, selection: Selection) -> Overview:
         """Numbers over all that is selected; the pairs are those of every vote that may be shown."""
         votes = self.votes(selection)
-        everything = self.votes(Selection(self._least(selection), selection.source))
+        everything = self.votes(Selection(selection.least_consent, selection.source))
         pairs = Counter(tuple(sorted((vote.left, vote.right))) for vote in everything)
         decided = [vote for vote in votes if vote.excluded is None]
         return Overview(
@@ -96,7 +94,6 @@ class Preferences:
     def votes(self, selection: Selection) -> list[VoteRecord]:
         """What is selected and may be shown here, oldest first."""
         settled = self.clock() - self.rules.undo - 1
-        selection = replace(selection, least_consent=self._least(selection))
         key = (queries.version(self.store), selection)
         if self._kept is None or self._kept[0] != key:
             self._kept = key, selection.of(queries.votes(self.store, counted_only=False))
@@ -155,7 +152,7 @@ class Preferences:
         view = shape_of(shape)
         settled = self.clock() - self.rules.undo - 1
         until = settled if selection.until is None else min(selection.until, settled)
-        selection = replace(selection, least_consent=self._least(selection), until=until)
+        selection = replace(selection, until=until)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as scratch:
             folder = Path(scratch) / "dataset"
             try:
@@ -167,9 +164,6 @@ class Preferences:
             made = shutil.make_archive(str(Path(scratch) / "dataset"), "zip", folder)
             Path(made).replace(path)
         return counts[view]
-
-    def _least(self, selection: Selection) -> Any:
-        return "publish" if self.published_only else selection.least_consent
 
 
 def shape_of(shape: object) -> View:

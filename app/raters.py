@@ -46,6 +46,10 @@ class Raters:
         """A network address as a keyed hash, for rate limits only."""
         return self._sign("address", address)[:24]
 
+    def key(self, purpose: str) -> bytes:
+        """A secret of its own for another purpose."""
+        return bytes.fromhex(self._sign("key", purpose))
+
     def _sign(self, purpose: str, text: str) -> str:
         return hmac.new(self._secret, f"{purpose}:{text}".encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 

@@ -20,7 +20,11 @@ from app.under_way import UnderWay
 if TYPE_CHECKING:  # torch and transformers take seconds to import: the page is up before they are
     from app.answering import Answering
     from app.borrowing import Gpu
+    from app.callers import Callers
+    from app.host_key import HostKey
     from app.jobs.jobs import Jobs
+    from app.limits import Limiter
+    from app.line import Line
     from app.raters import Raters
     from app.store import Store
     from app.voting import Voting
@@ -75,6 +79,42 @@ class Services:
         from app.raters import Raters
 
         return Raters.from_home(self.settings.home, self.settings.secret)
+
+    @cached_property
+    def host_key(self) -> HostKey | None:
+        """What makes a browser the host's; None where it takes an account, or nothing, to be the host."""
+        from app.host_key import HostKey
+
+        token = self.settings.host_token or self.made_token
+        return HostKey(token, self.raters.key("host")) if token else None
+
+    @cached_property
+    def made_token(self) -> str | None:
+        """A token made at this start, because other machines reach the app and nobody chose one."""
+        from app.host_key import HostKey
+
+        place = self.settings.place
+        needed = place.beyond_loopback and not place.is_space and self.settings.host_token is None
+        return HostKey.make() if needed else None
+
+    @cached_property
+    def callers(self) -> Callers:
+        from app.callers import Callers
+
+        return Callers(self.settings.place, self.host_key)
+
+    @cached_property
+    def limiter(self) -> Limiter:
+        from app.limits import Limiter
+
+        return Limiter(self.raters.address)
+
+    @cached_property
+    def line(self) -> Line:
+        """Who waits for the models, of all pages together."""
+        from app.line import Line
+
+        return Line(self.settings.limits.at_once, self.settings.limits.waiting)
 
     @cached_property
     def voting(self) -> Voting:

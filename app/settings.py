@@ -32,7 +32,10 @@ class Limits:
     """How many requests may wait; the next one is told to come back."""
     at_once: int = 2
     """How many conversations are answered side by side."""
-    upload_megabytes: int = 200
+    upload_megabytes: int = 30
+    """Of one file: half a minute of speech, whatever its rate and format."""
+    uploads_gigabytes: float = 2.0
+    """Of all files that visitors have uploaded and that are not swept yet."""
     recordings_hours: float = 2.0
     """How long a visitor's audio is kept for the page to play."""
 
@@ -49,6 +52,8 @@ class Settings:
     """Of battles and votes: a ``postgresql://`` or ``sqlite:///`` URL; None is a SQLite file in ``home``."""
     secret: str | None = None
     """Signs raters' ids; None: a file in ``home``, made once."""
+    host_token: str | None = field(default=None, repr=False)
+    """Makes a browser the host's, where the app is reached from other machines; None: made at the start, or no need."""
     push_votes: str | None = None
     """USER/NAME of the dataset repository to which what raters allow to be published is pushed while the app runs."""
     push_backup: str | None = None
@@ -64,11 +69,12 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
         """Reads WAVALIGN_HOME, WAVALIGN_ASSETS, WAVALIGN_PORT, WAVALIGN_PRELOAD (0 loads on first use),
         WAVALIGN_DATABASE, WAVALIGN_SECRET (at least 16 characters; one for all replicas, or for a lasting home),
+        WAVALIGN_HOST_TOKEN (as long),
         WAVALIGN_PUSH_VOTES and WAVALIGN_PUSH_BACKUP (USER/NAME) and WAVALIGN_PUSH_MINUTES; and what ``Place`` reads.
 
         Raises:
-            SettingsError: when the port is not one, the secret is short, a repository has no such name, or nothing
-                can be written.
+            SettingsError: when the port is not one, the secret or the token is short, a repository has no such name,
+                or nothing can be written.
         """
         try:
             place = Place.from_environment(environment)
@@ -78,6 +84,9 @@ class Settings:
         secret = environment.get("WAVALIGN_SECRET") or None
         if secret is not None and len(secret) < 16:
             raise SettingsError("WAVALIGN_SECRET must have at least 16 characters.")
+        token = environment.get("WAVALIGN_HOST_TOKEN") or None
+        if token is not None and len(token) < 16:
+            raise SettingsError("WAVALIGN_HOST_TOKEN must have at least 16 characters.")
         return cls(
             home=home,
             assets=Path(environment.get("WAVALIGN_ASSETS") or _REPOSITORY / "assets").expanduser().resolve(),
@@ -85,6 +94,7 @@ class Settings:
             preload=environment.get("WAVALIGN_PRELOAD", "1") != "0",
             database=environment.get("WAVALIGN_DATABASE") or None,
             secret=secret,
+            host_token=token,
             push_votes=_repository("WAVALIGN_PUSH_VOTES", environment),
             push_backup=_repository("WAVALIGN_PUSH_BACKUP", environment),
             push_minutes=_minutes("WAVALIGN_PUSH_MINUTES", environment, cls.push_minutes),
@@ -109,6 +119,11 @@ def _minutes(name: str, environment: Mapping[str, str], usual: float) -> float:
     if not 5 <= minutes <= 1440:  # not a number is neither
         raise SettingsError(f"{name} must be from 5 to 1440 minutes, got {text!r}.")
     return minutes
+
+
+def root_path() -> str:
+    """What stands before every address where a proxy serves the app below a path; empty, or without a last slash."""
+    return os.environ.get("GRADIO_ROOT_PATH", "").rstrip("/")
 
 
 PAGE_FILES = _REPOSITORY / "assets" / "app"

@@ -167,4 +167,4 @@ def _live_answer(live: LiveSide, pieces: list[str], side: Json) -> Json:
 def _audio(waveform: Waveform | None, path: Path | None) -> Json:
     if waveform is None or path is None or not len(waveform.samples):
         return {}
-    return {"url": str(path), "peaks": peaks(waveform), "seconds": round(waveform.seconds, 3)}
+    return {"url": f"recordings/{path.name}", "peaks": peaks(waveform), "seconds": round(waveform.seconds, 3)}

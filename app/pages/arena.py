@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
-import os
 from typing import Any
 
 import gradio as gr
@@ -13,7 +13,7 @@ from app.examples import load_examples
 from app.pages.arena_desk import Desk
 from app.pages.arena_handlers import Composer, Handlers
 from app.services import Services
-from app.settings import PAGE_FILES
+from app.settings import PAGE_FILES, root_path
 
 _TEMPLATE = (
     '<div class="arena" data-step="loading"><p class="arena-live" aria-live="polite"></p>'
@@ -29,6 +29,10 @@ _SCRIPTS = (
     "arena-mine.js",
     "arena.js",
 )
+_SIGN_IN = (
+    f'<p><a href="{root_path()}/login/huggingface?_target_url=/arena">Sign in</a> '
+    "to keep your votes on every device.</p>"
+)
 _FOOT = '<div class="arena-foot"></div><div class="arena-drawer"></div>'
 
 
@@ -40,8 +44,8 @@ def build(services: Services) -> None:
     def arena(message: Any, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         return desk.answer(message, profile.username if profile else None)
 
-    if _can_sign_in():
-        gr.LoginButton("Sign in, to keep your votes on every device", size="sm", elem_id="arena-login")
+    if can_sign_in(services):
+        _sign_in()
     # The ticket is filled in by the page's script at every request.
     ticket = gr.Textbox(visible="hidden", elem_id="arena-ticket")
     stage = gr.HTML(
@@ -90,8 +94,7 @@ def build(services: Services) -> None:
     handlers = Handlers(services, desk, Composer(stage, recording, text), examples)
     answering = {
         "outputs": [stage, recording, text],
-        "concurrency_id": "models",
-        "concurrency_limit": services.settings.limits.at_once,
+        "concurrency_limit": None,  # the line in front of the models is ours
         "trigger_mode": "once",
         "show_progress": "hidden",
         "api_visibility": "private",
@@ -107,7 +110,20 @@ def build(services: Services) -> None:
         event.failure(None, None, None, js="() => window.wavalignUnasked()")
 
 
-def _can_sign_in() -> bool:
+def _sign_in() -> None:
+    place = gr.HTML(_SIGN_IN, apply_default_css=False, js_on_load=None, elem_id="arena-login")
+
+    def signed(profile: gr.OAuthProfile | None) -> str:
+        if profile is None:
+            return _SIGN_IN
+        return f"<p>Signed in as {html.escape(profile.username)}: your votes are kept with your account.</p>"
+
+    gr.context.Context.root_block.load(
+        signed, None, place, show_progress="hidden", api_visibility="private", queue=False
+    )
+
+
+def can_sign_in(services: Services) -> bool:
     """Only a Space with ``hf_oauth`` has anybody to sign in to; its image brings the library for it."""
-    configured = gr.utils.get_space() and os.environ.get("OAUTH_CLIENT_ID")
-    return bool(configured) and importlib.util.find_spec("authlib") is not None
+    has_login = services.settings.place.has_login and gr.utils.get_space() is not None
+    return has_login and importlib.util.find_spec("authlib") is not None

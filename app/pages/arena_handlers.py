@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
+from app import line
 from app.battles import BattleError
+from app.callers import caller_of
 from app.conversation import Asked
 from app.examples import Example
 from app.intake import NOTHING_GIVEN, IntakeError, speech_turn, typed_turn
@@ -29,7 +30,7 @@ NO_WORDS = "There are no words in that. Ask in English, or pick an example."
 OUTSIDE = "That is outside the small world these models know. Try one of the examples, or something like them."
 UNASKED = "Stopped. Nothing was asked."
 #: Told as they are, none names a checkpoint; anything else is a fault of ours, logged and told in general words.
-EXPECTED = (IntakeError, AudioError, BattleError, PlaybackError, StoreError)
+EXPECTED = (IntakeError, AudioError, BattleError, line.BusyError, PlaybackError, StoreError)
 
 Updates = dict[Any, Any]
 
@@ -130,9 +131,8 @@ class Handlers:
         ticket: str,
         make_asked: Callable[[], Asked],
     ) -> Iterator[Updates]:
-        yield {self.composer.stage: _news(state="asking")}
         try:
-            opened = self._opened(request, profile, Ticket.of(ticket), make_asked)
+            opened = yield from self._opened(request, profile, Ticket.of(ticket), make_asked)
         except EXPECTED as error:
             yield self._told(str(error), getattr(error, "code", None))
         except Exception as error:
@@ -152,16 +152,20 @@ class Handlers:
         profile: gr.OAuthProfile | None,
         ticket: Ticket,
         make_asked: Callable[[], Asked],
-    ) -> str:
-        """The battle's id once both replies are ready."""
+    ) -> Generator[Updates, None, str]:
+        """The battle's id once both replies are ready; tells how long the line is."""
         rater = self.desk.rater(ticket.token, profile.username if profile else None)
         ask = ticket.ask or secrets.token_hex(8)
         stop = self.desk.asks.begin(rater, ask)
         try:
-            if stop.is_set():
-                raise BattleError("stopped", UNASKED)
-            with self.services.under_way.answering(stop):
-                return self._battle(request, rater, ticket.battle, make_asked(), stop)
+            with self.services.line.turn() as turn:
+                for ahead in turn.waiting(stop):
+                    yield {self.composer.stage: _news(state="waiting", words=line.words(ahead))}
+                if stop.is_set():
+                    raise BattleError("stopped", UNASKED)
+                yield {self.composer.stage: _news(state="asking")}
+                with self.services.under_way.answering(stop):
+                    return self._battle(request, rater, ticket.battle, make_asked(), stop)
         finally:
             self.desk.asks.end(rater, ask)
 
@@ -173,19 +177,14 @@ class Handlers:
         if asked.turn.text is not None and not self.services.senses.knows(asked.turn.text, earlier):
             raise IntakeError(OUTSIDE)
         if battle is None:
-            address = self.services.raters.address(address_of(request))
+            known = caller_of(request).address
+            address = self.services.raters.address(known) if known else None
             return voting.open(rater, asked, address=address, stop=stop).battle
         return voting.ask(battle, rater, asked, stop=stop).battle
 
     def _told(self, sentence: str, code: str | None) -> Updates:
         """One sentence on the page; what was typed stays."""
         return {self.composer.stage: _news(state="told", error=sentence, code=code), self.composer.recording: None}
-
-
-def address_of(request: gr.Request) -> str:
-    """The visitor's network address. Only behind a Space's proxy does the forwarded one say more than the client's."""
-    forwarded = request.headers.get("x-forwarded-for", "") if os.environ.get("SPACE_ID") else ""
-    return forwarded.split(",")[0].strip() or (request.client.host if request.client else "")
 
 
 def _news(**said: Any) -> dict[str, Any]:

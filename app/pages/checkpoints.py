@@ -21,8 +21,8 @@ def build(services: Services) -> None:
     """Draws the page into the Blocks that is open."""
     desk = CheckpointsDesk(services)
 
-    def checkpoints(message: Any, profile: gr.OAuthProfile | None) -> dict[str, Any]:
-        return desk.answer(message, profile.username if profile else None)
+    def checkpoints(message: Any) -> dict[str, Any]:
+        return desk.answer(message)
 
     gr.HTML(
         value={},

@@ -1,7 +1,4 @@
-"""What the Checkpoints page's script asks of the server: one message in, one answer out, plain JSON.
-
-Everyone may look; adding, loading, unloading and removing are the host's.
-"""
+"""What the Checkpoints page's script asks of the server: one message in, one answer out, plain JSON."""
 
 from __future__ import annotations
 
@@ -13,12 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.pages.train_desk import may_train
 from app.services import Services
 from wavalign.models.protocol import Checkpoint, CheckpointError
 
 Json = dict[str, Any]
-HOST_ONLY = "Checkpoints are the host's to add, load and remove: sign in as an owner of the Space, or duplicate it."
 _LONGEST = 2000
 _CARD = 20_000
 _REMOTE_FIELDS = ("url", "model", "dialect", "voice", "key_env", "system", "sample_rate", "stream", "extra")
@@ -31,18 +26,22 @@ class CheckpointsDesk:
     services: Services
     _troubles: dict[str, str] = field(default_factory=dict)
 
-    def answer(self, message: Any, user: str | None = None) -> Json:
-        seen: dict[str, Callable[[Mapping[str, Any]], Json]] = {"hello": self._hello, "watch": self._watch}
-        seen |= {"card": self._card}
-        acts = {"look": self._look, "add": self._add, "load": self._load, "unload": self._unload}
-        acts |= {"remove": self._remove}
+    def answer(self, message: Any) -> Json:
+        acts: dict[str, Callable[[Mapping[str, Any]], Json]] = {
+            "hello": self._hello,
+            "watch": self._watch,
+            "card": self._card,
+            "look": self._look,
+            "add": self._add,
+            "load": self._load,
+            "unload": self._unload,
+            "remove": self._remove,
+        }
         try:
             wanted = message.get("do") if isinstance(message, dict) else None
-            if not isinstance(wanted, str) or (wanted not in seen and wanted not in acts):
+            if not isinstance(wanted, str) or wanted not in acts:
                 raise CheckpointError("That is not a message this page sends.")
-            if wanted in acts and not may_train(user):
-                return {"error": HOST_ONLY}
-            return {**seen, **acts}[wanted](message) | ({"host": may_train(user)} if wanted == "hello" else {})
+            return acts[wanted](message)
         except CheckpointError as error:
             return {"error": str(error)}
         except Exception as error:  # the outermost boundary: a sentence goes out, the traceback is logged

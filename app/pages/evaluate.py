@@ -25,8 +25,8 @@ def build(services: Services) -> None:
     desk = EvaluateDesk(services)
     threading.Thread(target=_attend, args=(services,), name="evaluations", daemon=True).start()
 
-    def evaluate(message: Any, profile: gr.OAuthProfile | None) -> dict[str, Any]:
-        return desk.answer(message, profile.username if profile else None)
+    def evaluate(message: Any) -> dict[str, Any]:
+        return desk.answer(message)
 
     style = f"<style>{STYLE.read_text(encoding='utf-8')}</style>"
     gr.HTML(style, apply_default_css=False, js_on_load=None, elem_id="evaluate-style")

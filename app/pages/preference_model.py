@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -17,15 +16,12 @@ _WHAT = (
     "tried on votes it never saw: other raters, other questions. Where it knows no more than chance it is no reward. "
     "All votes that count are used, whatever the filters show."
 )
-_COMMANDS = (
-    "```\npython -m app.export write votes/\npython -m wavalign.rewards.train_preference votes/ --out my-reward\n```"
-)
 _PEOPLE, _PROGRAMS = "People", "Simulated raters"
 _SOURCES = {_PEOPLE: "human", _PROGRAMS: "simulated"}
 
 
 def build(services: Services) -> None:
-    """Draws the section into the Blocks that is open. On a Space, where anybody may come, it only says how."""
+    """Draws the section into the Blocks that is open."""
 
     @cache
     def models() -> RewardModels:
@@ -34,9 +30,6 @@ def build(services: Services) -> None:
 
     with gr.Accordion("Train a reward model from the votes", open=False, elem_id="reward-model"):
         gr.Markdown(_WHAT)
-        if os.environ.get("SPACE_ID"):
-            gr.Markdown(f"On a machine of your own:\n\n{_COMMANDS}")
-            return
         with gr.Row():
             source = gr.Dropdown([_PEOPLE, _PROGRAMS], value=_PEOPLE, label="Votes of")
             base = gr.Dropdown(_bases(services), label="Replies are read by")
@@ -70,10 +63,17 @@ def build(services: Services) -> None:
             show_progress="hidden",
             api_visibility="private",
         )
+
+        def shelved() -> str:
+            return shelf(models())
+
+        def stopped() -> tuple[Any, Any, Any]:
+            return "Stopped.", gr.update(interactive=True), gr.update(interactive=False)
+
         for looked in (event.then, gr.context.Context.root_block.load):
-            looked(lambda: shelf(models()), outputs=kept, show_progress="hidden", api_visibility="private")
+            looked(shelved, outputs=kept, show_progress="hidden", api_visibility="private")
         stop.click(
-            lambda: ("Stopped.", gr.update(interactive=True), gr.update(interactive=False)),
+            stopped,
             outputs=[news, start, stop],
             cancels=event,
             api_visibility="private",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 import traceback
 from collections.abc import Mapping
@@ -33,9 +32,8 @@ class PreferencesDesk:
 
     @cached_property
     def preferences(self) -> Preferences:
-        """On a Space anybody may look, so only what may be published is shown there."""
         voting = self.services.voting
-        return Preferences(voting.store, bool(os.environ.get("SPACE_ID")), voting.rules)
+        return Preferences(voting.store, voting.rules)
 
     def answer(self, message: Any) -> Json:
         acts = {"browse": self._browse, "listen": self._listen, "preview": self._preview, "export": self._export}
@@ -63,7 +61,6 @@ class PreferencesDesk:
                 "excluded": dict(overview.excluded),
                 "pairs": [list(pair) for pair in overview.pairs],
                 "rows": dict(overview.rows),
-                "published_only": self.preferences.published_only,
             },
             "lines": [_line(each) for each in self.preferences.lines(selection, first, LINES)],
             "first": first,

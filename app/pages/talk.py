@@ -107,8 +107,7 @@ def build(services: Services) -> None:
     sampling = [temperature, speech_temperature, top_p, top_k, longest, seed, keep_seed, autoplay]
     answering = {
         "outputs": widgets.all(),
-        "concurrency_id": "models",
-        "concurrency_limit": limits.at_once,
+        "concurrency_limit": None,  # the line in front of the models is ours
         "trigger_mode": "once",
         "show_progress": "hidden",
         "api_visibility": "private",
@@ -126,7 +125,12 @@ def build(services: Services) -> None:
     stop.click(handlers.stop, None, None, **quick)
     for trigger in (new.click, left.change, right.change):
         trigger(handlers.new, choice, widgets.all(), cancels=events, **quick)
-    seed.input(lambda: True, None, keep_seed, **quick)
+
+    def keep() -> bool:
+        """Who types a seed wants it kept."""
+        return True
+
+    seed.input(keep, None, keep_seed, **quick)
     gr.context.Context.root_block.unload(handlers.left)
 
     def offered() -> tuple[gr.Dropdown, gr.Dropdown]:

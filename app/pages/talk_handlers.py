@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import view
+from app import line, view
 from app.answering import Live, LiveSide
 from app.components.plots import speech_plot
 from app.conversation import SIDES, Asked, Conversation, ConversationError, Exchange
@@ -27,10 +28,12 @@ from wavalign.models.protocol import CheckpointError, GenerationError, Sampling,
 
 NO_SECOND = "Only one"
 NO_CHECKPOINT = "There is no checkpoint to talk to yet. Put one into the assets folder, then start the app again."
+UNASKED = "Stopped. Nothing was asked."
 NO_WORDS = "There are no words in that. Ask in English, or pick an example."
 #: What is told to the visitor as it is; anything else is a fault of ours, logged and told in general words.
 EXPECTED = (
     IntakeError,
+    line.BusyError,
     ConversationError,
     CheckpointError,
     GenerationError,
@@ -294,6 +297,20 @@ class Handlers:
         wish = Wish.of(*settings, limit_seconds=self.services.settings.limits.reply_seconds)
         asked = make_asked()
         stop = self.services.stops.begin(request.session_hash)
+        with self.services.line.turn() as turn:
+            yield from self._in_turn(session, chosen, asked, wish, stop, turn, request, again)
+
+    def _in_turn(
+        self,
+        session: Session,
+        chosen: tuple[str, ...],
+        asked: Asked,
+        wish: Wish,
+        stop: threading.Event,
+        turn: line.Turn,
+        request: gr.Request,
+        again: bool,
+    ) -> Iterator[Updates]:
         widgets = self.widgets
         pending = Live(asked, tuple(LiveSide() for _ in chosen))
         yield {
@@ -307,6 +324,13 @@ class Handlers:
             widgets.download: gr.DownloadButton(interactive=False),
             widgets.seed: wish.sampling.seed,
         }
+        for ahead in turn.waiting(stop):
+            told = line.words(ahead)
+            yield {widgets.stage: self._stage(session, pending, status=told, autoplay=wish.autoplay)}
+        if stop.is_set():
+            if self.services.stops.is_current(request.session_hash, stop):
+                raise IntakeError(UNASKED)
+            return
         loading = self.services.loading(chosen)
         while True:
             try:

@@ -28,8 +28,8 @@ def build(services: Services) -> None:
     desk = TrainDesk(services)
     threading.Thread(target=_attend, args=(services,), name="jobs", daemon=True).start()
 
-    def train(message: Any, profile: gr.OAuthProfile | None) -> dict[str, Any]:
-        return desk.answer(message, profile.username if profile else None)
+    def train(message: Any) -> dict[str, Any]:
+        return desk.answer(message)
 
     # The script that draws plots comes with the Python package, so it is here without a network.
     gr.set_static_paths([_PLOTLY])

@@ -73,6 +73,13 @@ function composed() {
   const value = props.value || {};
   if (!value.nonce || value.nonce === seen) return;
   seen = value.nonce;
+  if (value.state === "waiting") {
+    if (asking && asking.words !== "Stopping" && asking.later !== value.words) {
+      asking.words = asking.later = value.words.replace(/\.$/, "");
+      showAsking();
+    }
+    return;
+  }
   if (value.state === "asking") {
     if (asking && asking.words !== "Stopping") {
       asking = { id: asking.id, since: performance.now(), words: "Both sides are answering" };

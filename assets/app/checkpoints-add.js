@@ -34,10 +34,6 @@ function drawAdd(hello) {
   head.append(make("h2", "", "Add a checkpoint"));
   card.append(head);
   addBox.replaceChildren(card);
-  if (!state.host) {
-    card.append(make("p", "points-words", "Adding, loading and removing are for the host of this app."));
-    return;
-  }
   const kinds = make("div", "points-kinds");
   kinds.setAttribute("role", "radiogroup");
   kinds.setAttribute("aria-label", "Kind of checkpoint");

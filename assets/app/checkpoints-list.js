@@ -105,13 +105,11 @@ function row(point, loading) {
   const details = button(state.open.has(point.name) ? "Less" : "Details", "points-plain", () => toggle(point.name));
   details.setAttribute("aria-expanded", state.open.has(point.name));
   if (point.kind !== "broken") buttons.append(details);
-  if (state.host) {
-    if (["not loaded", "not downloaded"].includes(point.state) && !loading) {
-      buttons.append(button(point.state === "not loaded" ? "Load" : "Download and load", "points-plain", () => act("load", { name: point.name })));
-    }
-    if (point.unloadable) buttons.append(button("Unload", "points-plain", () => act("unload", { name: point.name })));
-    if (point.removable) buttons.append(button("Remove", "points-plain", () => remove(point)));
+  if (["not loaded", "not downloaded"].includes(point.state) && !loading) {
+    buttons.append(button(point.state === "not loaded" ? "Load" : "Download and load", "points-plain", () => act("load", { name: point.name })));
   }
+  if (point.unloadable) buttons.append(button("Unload", "points-plain", () => act("unload", { name: point.name })));
+  if (point.removable) buttons.append(button("Remove", "points-plain", () => remove(point)));
   box.append(about, now, buttons);
   if (loading) {
     const line = make("div", "points-loading");

@@ -29,7 +29,6 @@ async function begin() {
     return;
   }
   tell();
-  state.host = hello.host;
   drawAdd(hello);
   await look();
   root.dataset.ready = "true";

@@ -5,7 +5,7 @@ const Sound = { playing: null, context: null };
 
 function fileUrl(path) {
   const root = (window.gradio_config && window.gradio_config.root) || "";
-  return root.replace(/\/$/, "") + "/gradio_api/file=" + encodeURI(path);
+  return root.replace(/\/$/, "") + "/" + path;
 }
 
 function samplesOf(base64) {

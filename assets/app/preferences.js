@@ -92,10 +92,6 @@ function showHead(overview) {
     make("span", "research", overview.consent.research.toLocaleString("en") + " for research here")
   );
   head.replaceChildren(title, make("p", "arena-hint", words.join(" · ")), mix, legend);
-  if (overview.published_only) {
-    head.append(make("p", "arena-hint", "Anybody can open this page, so it shows only what may be published."));
-    consents.closest("label").hidden = true;
-  }
 }
 
 function showPairs(overview) {

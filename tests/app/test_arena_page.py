@@ -15,8 +15,9 @@ import pytest
 from app.asks import Asks
 from app.examples import Example
 from app.intake import NOTHING_GIVEN
+from app.line import Line
 from app.pages.arena_desk import ACTS, STRANGER, Desk
-from app.pages.arena_handlers import NO_WORDS, OUTSIDE, UNASKED, Composer, Handlers, Ticket, address_of
+from app.pages.arena_handlers import NO_WORDS, OUTSIDE, UNASKED, Composer, Handlers, Ticket
 from app.raters import Raters
 from app.services import Stops
 from app.settings import Settings
@@ -50,6 +51,7 @@ def here(tmp_path: Path) -> Iterator[SimpleNamespace]:
         stops=Stops(),
         settings=Settings(tmp_path, tmp_path),
         under_way=UnderWay(),
+        line=Line(at_once=2, waiting=4),
     )
     yield SimpleNamespace(arena=arena, services=services, desk=Desk(services, clock=lambda: -math.inf), store=store)
     store.close()
@@ -291,14 +293,6 @@ def test_a_ticket_that_is_none_names_nobody(text):
 def test_a_stranger_is_told_to_reload(here):
     told = asked(here, "r1.forged")
     assert (told["error"], told["code"]) == (STRANGER, "rater")
-
-
-def test_the_forwarded_address_counts_on_a_space_only(monkeypatch):
-    forwarded = request(**{"x-forwarded-for": "203.0.113.9, 10.1.1.1"})
-    monkeypatch.delenv("SPACE_ID", raising=False)
-    assert address_of(forwarded) == "10.0.0.7"
-    monkeypatch.setenv("SPACE_ID", "someone/arena")
-    assert address_of(forwarded) == "203.0.113.9"
 
 
 def test_the_sound_check_is_audible_without_examples(here):

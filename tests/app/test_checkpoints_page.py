@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from app.conversation import Asked, Conversation
-from app.pages.checkpoints_desk import HOST_ONLY, CheckpointsDesk
+from app.pages.checkpoints_desk import CheckpointsDesk
 from app.services import Services
 from app.settings import Settings
 from app.speakers import LoadedSpeakers
@@ -83,20 +83,6 @@ def test_what_cannot_be_loaded_stays_on_the_page_with_its_reason(desk: Checkpoin
     assert "is missing" in until(lambda: lines(desk)["broken"]["trouble"])
     (folder / "adapter_config.json").write_text("{")
     assert lines(desk)["broken"]["kind"] == "broken"
-
-
-@pytest.mark.parametrize("wanted", ["look", "add", "load", "unload", "remove"])
-def test_on_a_space_only_the_owner_changes_anything(
-    desk: CheckpointsDesk, monkeypatch: pytest.MonkeyPatch, wanted: str
-) -> None:
-    monkeypatch.setenv("SPACE_ID", "owner/space")
-    monkeypatch.setenv("SPACE_AUTHOR_NAME", "owner")
-    message = {"do": wanted, "name": "tuned", "kind": "remote", "url": "http://a/v1", "model": "m"}
-    for user in (None, "somebody"):
-        assert desk.answer(message, user) == {"error": HOST_ONLY}
-        assert desk.answer({"do": "hello"}, user)["host"] is False
-        assert "checkpoints" in desk.answer({"do": "watch"}, user)
-    assert desk.answer(message, "owner") != {"error": HOST_ONLY}
 
 
 ODD = [

@@ -211,11 +211,3 @@ def test_a_form_cannot_name_a_program_to_run(desk: TrainDesk) -> None:
     message = {"do": "start", "plain": plain, "changes": {}, "settings": {"command": [sys.executable]}, "command": "x"}
     job = desk.jobs.queue.get(desk.answer(message)["job"])
     assert job.settings == {"stop_on_alarm": False, "patience": 0}
-
-
-def test_on_a_space_only_owners_train(desk: TrainDesk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPACE_ID", "ann/space")
-    monkeypatch.setenv("SPACE_AUTHOR_NAME", "ann")
-    assert desk.answer({"do": "hello"})["closed"]
-    assert desk.answer({"do": "demo"}, "bob")["closed"]
-    assert "form" in desk.answer({"do": "hello"}, "ann")

@@ -68,15 +68,6 @@ def test_what_may_not_be_used_is_not_even_shown(here):
     assert {line.vote.rater for line in here.preferences.lines(OPEN, 0, 10)} == {"b-ada", "b-ben"}
 
 
-def test_where_anybody_may_look_only_what_may_be_published_is_shown(here, tmp_path):
-    public = Preferences(here.store, published_only=True, clock=here.arena.clock)
-    assert public.overview(OPEN).consent == {"publish": 3, "research": 0}
-    [ben] = [line.vote for line in here.preferences.lines(OPEN, 0, 10) if line.vote.rater == "b-ben"]
-    with pytest.raises(PreferenceError):
-        public.listen(OPEN, ben.battle)
-    assert public.archive(OPEN, "battles", tmp_path / "all.zip") == 3
-
-
 def test_a_vote_that_can_still_be_undone_is_not_shown_and_not_exported(own, tmp_path):
     receipt = own.arena.voted(2, "b-ada")
     shown = [line.vote.vote for line in own.preferences.lines(OPEN, 0, 10)]

@@ -1,0 +1,266 @@
+"""The one door: every request passes here before anything else of the app sees it.
+
+What is not named in ``app.access`` is not there. Host pages show others what they are and how to get in. Bodies are
+bounded, uploads counted, and what the framework would tell of pages that are not the caller's is cut away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode
+
+from starlette.datastructures import Headers
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app import access
+from app.access import Role
+from app.callers import SCOPE, Caller, Callers
+from app.door import Door
+from app.limits import Limiter, LimitError
+from app.recordings import Recordings
+
+CALL_BYTES = 2_000_000
+"""The largest call: a form of the Train page. What people say comes by upload."""
+FORM_BYTES = 10_000
+UPLOAD_OVERHEAD = 20_000
+"""Bytes of an upload that are not the file."""
+_SOUNDS = frozenset(
+    {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".webm", ".zip"},
+)
+"""What a visitor may fetch from the upload folder."""
+NOT_HERE = "There is nothing at this address."
+NOT_YOURS = "This is the host's."
+FOREIGN = "A page of another site may not do this."
+
+
+class TooLargeError(Exception):
+    """A body beyond its bound."""
+
+
+class Gate:
+    """ASGI middleware around the whole app."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        callers: Callers,
+        limiter: Limiter,
+        recordings: Recordings,
+        uploads: Path,
+        upload_bytes: int,
+        folder_bytes: int,
+        door: Door,
+    ) -> None:
+        self._app = app
+        self._callers = callers
+        self._limiter = limiter
+        self._recordings = recordings
+        self._uploads = uploads
+        self._upload_bytes = upload_bytes
+        self._folder_bytes = folder_bytes
+        self._door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._request(scope, receive, send)
+        elif scope["type"] == "websocket":  # the app has none
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        client = scope["client"][0] if scope.get("client") else ""
+        caller = self._callers.of(_plain(headers), scope.get("session") or {}, client)
+        scope[SCOPE] = caller
+        method, path = scope["method"], _path(scope)
+        needed = access.role_of_route(method, path)
+        answer: Response | None = None
+        if caller.foreign and method not in ("GET", "HEAD"):
+            answer = PlainTextResponse(FOREIGN, 403)
+        elif needed is None:
+            answer = PlainTextResponse(NOT_HERE, 404)
+        elif caller.role < needed:
+            page = access.page_of(path)
+            answer = self._door.closed(page, caller) if page is not None else PlainTextResponse(NOT_YOURS, 403)
+        elif path in ("/host", "/host/leave"):
+            answer = await self._at_the_door(method, path, caller, scope, receive)
+        elif found := access.RECORDING_FORM.fullmatch(path):
+            answer = self._recording(found["name"])
+        elif path.startswith(access.FILE):
+            answer = self._refused_file(path.removeprefix(access.FILE), caller)
+        elif path.rstrip("/") in ("/config", "/gradio_api/info"):
+            scope["query_string"] = _own_page(scope["query_string"], caller)
+        elif path == access.UPLOAD:
+            answer = self._refused_upload(headers, caller)
+            receive = _bounded(receive, self._upload_bytes + UPLOAD_OVERHEAD)
+        elif method == "POST":
+            answer, receive = await self._called(path, headers, receive)
+        if answer is not None:
+            await answer(scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, send)
+        except TooLargeError:
+            await self._too_large()(scope, receive, send)
+
+    async def _at_the_door(self, method: str, path: str, caller: Caller, scope: Scope, receive: Receive) -> Response:
+        if path == "/host/leave":
+            return self._door.leave()
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        if method in ("GET", "HEAD"):
+            return self._door.page(caller, _first(query, "to"))
+        try:
+            self._limiter.take("key", caller.address)
+        except LimitError as error:
+            return self._door.page(caller, _first(query, "to"), str(error), 429)
+        try:
+            form = parse_qs((await _whole(receive, FORM_BYTES)).decode("utf-8", "replace"))
+        except TooLargeError:
+            form = {}
+        return self._door.enter(caller, _first(form, "token"), _first(form, "to"), _is_secure(scope))
+
+    def _recording(self, name: str) -> Response:
+        path = self._recordings.folder / name
+        if not path.is_file():
+            return PlainTextResponse("This recording is not kept any more.", 404)
+        return FileResponse(path, media_type="audio/wav", headers={"Cache-Control": "private, max-age=3600"})
+
+    def _refused_file(self, name: str, caller: Caller) -> Response | None:
+        """Visitors get what they uploaded or were given to download, and nothing by way of another machine."""
+        if name.lower().startswith(("http:", "https:")):
+            return PlainTextResponse(NOT_HERE, 404)
+        if caller.role is Role.HOST:
+            return None
+        path = Path(os.path.realpath(name))
+        own = path.is_relative_to(os.path.realpath(self._uploads)) and path.suffix.lower() in _SOUNDS
+        return None if own else PlainTextResponse(NOT_YOURS, 403)
+
+    def _refused_upload(self, headers: Headers, caller: Caller) -> Response | None:
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._upload_bytes + UPLOAD_OVERHEAD:
+            return self._too_large()
+        if caller.role is Role.HOST:
+            return None
+        try:
+            self._limiter.take("upload", caller.address, caller.account)
+        except LimitError as error:
+            return PlainTextResponse(str(error), 429, {"Retry-After": str(int(error.seconds) + 1)})
+        if _size(self._uploads) > self._folder_bytes:
+            return PlainTextResponse("Too many recordings are kept here right now. Come back in half an hour.", 503)
+        return None
+
+    async def _called(self, path: str, headers: Headers, receive: Receive) -> tuple[Response | None, Receive]:
+        """A call of a handler: JSON of a bounded size, which sends the server to no other machine."""
+        if headers.get("content-type", "").split(";")[0].strip() == "multipart/form-data":
+            return PlainTextResponse(NOT_HERE, 404), receive
+        try:
+            body = await _whole(receive, CALL_BYTES)
+        except TooLargeError:
+            return JSONResponse({"detail": "That is more than one request may hold."}, 413), receive
+        try:
+            said = json.loads(body) if body else None
+            if _names_another_machine(said):
+                return JSONResponse({"detail": "Upload the file itself: addresses are not fetched."}, 422), receive
+        except (ValueError, RecursionError):
+            return JSONResponse({"detail": "That is not a request this app can read."}, 400), receive
+        return None, _again(body, receive)
+
+    def _too_large(self) -> Response:
+        return PlainTextResponse(
+            f"That file is larger than {self._upload_bytes / 1e6:.0f} MB. Use a shorter recording.", 413
+        )
+
+
+def _plain(headers: Headers) -> dict[str, str]:
+    return {name: ", ".join(headers.getlist(name)) for name in headers}
+
+
+def _path(scope: Scope) -> str:
+    """The address below the app's root, as the framework routes it."""
+    path, root = scope["path"], scope.get("root_path", "")
+    return path[len(root) :] or "/" if root and (path == root or path.startswith(f"{root}/")) else path
+
+
+def _own_page(query: bytes, caller: Caller) -> bytes:
+    """The query cut to one page that is the caller's: without it, the framework tells of all pages."""
+    if caller.role is Role.HOST:
+        return query
+    page = _first(parse_qs(query.decode("latin-1"), keep_blank_values=True), "page") or ""
+    allowed = access.PAGES.get(page, Role.HOST) <= caller.role
+    return urlencode({"page": page if allowed else ""}).encode()
+
+
+def _names_another_machine(said: Any) -> bool:
+    """Whether a file in it is an address: the framework would fetch it."""
+    if isinstance(said, dict):
+        path = said.get("path")
+        is_address = isinstance(path, str) and path.strip().lower().startswith(("http:", "https:", "ftp:", "//"))
+        return is_address or any(map(_names_another_machine, said.values()))
+    return isinstance(said, list) and any(map(_names_another_machine, said))
+
+
+def _first(values: dict[str, list[str]], name: str) -> str | None:
+    return values[name][0] if values.get(name) else None
+
+
+def _is_secure(scope: Scope) -> bool:
+    return "https" in (scope.get("scheme"), Headers(scope=scope).get("x-forwarded-proto", "").split(",")[0].strip())
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.stat(os.path.join(place, name), follow_symlinks=False).st_size
+            except OSError:  # swept in the meantime
+                continue
+    return total
+
+
+async def _whole(receive: Receive, most: int) -> bytes:
+    parts, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            break
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > most:
+            raise TooLargeError
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _bounded(receive: Receive, most: int) -> Receive:
+    """A length that was not declared, or was a lie, ends where the bound is."""
+    taken = 0
+
+    async def bounded() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > most:
+            raise TooLargeError
+        return message
+
+    return bounded
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if not given:
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return again
