@@ -12,6 +12,10 @@ import soxr
 
 READABLE_FORMATS = "wav, flac, mp3, ogg"
 MAX_SECONDS_DEFAULT = 30.0
+MOST_CHANNELS, MOST_HERTZ = 32, 768_000
+_UNKNOWN_FRAMES = 2**40
+"""What libsndfile says of a stream whose header does not tell its length is beyond this."""
+_PIECE_FRAMES = 2**16
 
 
 class AudioError(ValueError):
@@ -76,23 +80,47 @@ def read(source: str | Path | bytes, max_seconds: float | None = None) -> Wavefo
     """Reads an audio file (path or bytes) as mono at its own sample rate.
 
     Raises:
-        AudioError: when it is not audio that libsndfile reads, or longer than ``max_seconds``.
+        AudioError: when it is not audio that libsndfile reads, or longer than ``max_seconds``: by its header, before
+            anything is decoded, and where the header says less than there is, as soon as that much is decoded.
     """
     handle = io.BytesIO(source) if isinstance(source, bytes) else str(source)
     try:
         with soundfile.SoundFile(handle) as file:
-            seconds = file.frames / file.samplerate if file.samplerate else 0.0
+            sample_rate = file.samplerate
+            if file.channels > MOST_CHANNELS or sample_rate > MOST_HERTZ:
+                raise AudioError(
+                    f"That file claims {file.channels} channels of {sample_rate} samples a second, which no recording "
+                    "of speech has. Use another, or record here."
+                )
+            if file.frames > _UNKNOWN_FRAMES:
+                raise AudioError("That file does not say how long it is. Save it anew, or record here.")
+            seconds = file.frames / sample_rate if sample_rate else 0.0
             if max_seconds is not None and seconds > max_seconds:
                 raise AudioError(
                     f"That recording is {seconds:.0f} s long; the limit is {max_seconds:.0f} s. Use a shorter one."
                 )
-            samples = file.read(dtype="float32", always_2d=True)
-            sample_rate = file.samplerate
+            samples = _decoded(file, max_seconds)
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError) as error:
         raise AudioError(
             f"That file is not audio we can read (expected {READABLE_FORMATS}). Try another, or record here."
         ) from error
     return from_array(samples, sample_rate)
+
+
+def _decoded(file: soundfile.SoundFile, max_seconds: float | None) -> np.ndarray:
+    """Mono samples (n,), piece by piece: a header that lies about length or channels does not decide about memory.
+
+    Raises:
+        AudioError: when there is more than ``max_seconds``.
+    """
+    most = None if max_seconds is None else int(max_seconds * file.samplerate)
+    pieces, length = [np.zeros(0, dtype=np.float32)], 0
+    while len(piece := file.read(_PIECE_FRAMES, dtype="float32", always_2d=True)):
+        pieces.append(piece.mean(axis=1) if piece.shape[1] > 1 else piece[:, 0])
+        length += len(piece)
+        if most is not None and length > most:
+            raise AudioError(f"That recording is longer than its limit of {max_seconds:.0f} s. Use a shorter one.")
+    return np.concatenate(pieces)
 
 
 def write(path: str | Path, waveform: Waveform) -> None:

@@ -144,3 +144,45 @@ def test_no_text_ends_in_anything_but_a_turn_or_a_sentence(text):
         assert typed_turn(text, LIMITS).text
     except IntakeError as error:
         assert str(error).endswith(".")
+
+
+def flac_that_claims(frames: int, seconds: float) -> bytes:
+    """A FLAC file whose header says another length: the last 36 bits of STREAMINFO's counts."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, voice(seconds), 16000, format="FLAC")
+    data = bytearray(buffer.getvalue())
+    at = data.index(b"fLaC") + 8 + 13
+    data[at] = data[at] & 0xF0 | frames >> 32 & 0xF
+    data[at + 1 : at + 5] = (frames & 0xFFFFFFFF).to_bytes(4, "big")
+    return bytes(data)
+
+
+def refused(path) -> str:
+    with pytest.raises(IntakeError) as caught:
+        speech_turn(path, LIMITS)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["long.wav", "long.flac", "long.ogg", "long.mp3"])
+def test_too_long_by_its_header_is_refused_before_anything_is_decoded(tmp_path, name, monkeypatch):
+    path = saved(tmp_path, voice(31.0), name=name)
+    monkeypatch.setattr(soundfile.SoundFile, "read", lambda *_, **__: pytest.fail("decoded"))
+    assert "31 s long; the limit is 30 s" in refused(path)
+
+
+def test_a_header_that_tells_no_length_or_a_shorter_one_decodes_no_more_than_it_tells(tmp_path):
+    (tmp_path / "none.flac").write_bytes(flac_that_claims(0, 90.0))
+    assert "does not say how long it is" in refused(tmp_path / "none.flac")
+    (tmp_path / "short.flac").write_bytes(flac_that_claims(16000, 90.0))
+    assert speech_turn(tmp_path / "short.flac", LIMITS).speech.seconds == pytest.approx(1.0)
+
+
+def test_a_header_that_claims_more_than_there_is_takes_no_memory_for_it(tmp_path):
+    (tmp_path / "huge.flac").write_bytes(flac_that_claims(2**36 - 1, 2.0))
+    assert "the limit is 30 s" in refused(tmp_path / "huge.flac")
+    wide = saved(tmp_path, np.zeros((100, 1000)), name="wide.wav")
+    assert "1000 channels" in refused(wide)
+    header = bytearray(saved(tmp_path, voice(1.0), name="fast.wav").read_bytes())
+    header[24:28] = (2**31 - 1).to_bytes(4, "little")
+    (tmp_path / "fast.wav").write_bytes(header)
+    assert "samples a second" in refused(tmp_path / "fast.wav")
