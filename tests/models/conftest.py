@@ -12,15 +12,18 @@ from tests import tiny
 from wavalign.models.interleaved import InterleavedModel
 from wavalign.models.registry import Registry
 
+_HOST = ("WAVALIGN_TRUST_REMOTE_CODE", "WAVALIGN_GLM4_VOICE")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _trust() -> Iterator[None]:
     """What a builder lets run is let run in its own module alone."""
-    before = os.environ.get("WAVALIGN_TRUST_REMOTE_CODE")
+    before = {name: os.environ.get(name) for name in _HOST}
     yield
-    os.environ.pop("WAVALIGN_TRUST_REMOTE_CODE", None)
-    if before is not None:
-        os.environ["WAVALIGN_TRUST_REMOTE_CODE"] = before
+    for name, value in before.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
 @pytest.fixture(scope="session")

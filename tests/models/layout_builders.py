@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,9 @@ import wavalign.torchaudio_guard  # noqa: F401
 # isort: split
 import numpy as np
 
-from tests.models import tiny_kimi, tiny_moshi, tiny_omni
+from tests import tiny
+from tests.codecs import tiny_codecs
+from tests.models import tiny_families, tiny_kimi, tiny_moshi, tiny_omni
 from tests.training import tiny_run
 from wavalign.audio import Waveform, write
 
@@ -63,12 +66,33 @@ def moshi(folder: Path) -> Tiny:
     return Tiny(folder, _changes(path), speech_parameters=("depth_decoder.",))
 
 
+def vita_audio_plus(folder: Path) -> Tiny:
+    """Hears through the encoder that it brings."""
+    return _interleaved(folder, tiny_families.make_vita, "vita-audio-plus")
+
+
+def glm_4_voice(folder: Path) -> Tiny:
+    """Hears and speaks in the codes of its own codec."""
+    for name in ("tokenizer", "decoder"):
+        getattr(tiny_codecs, f"make_glm4_{name}")(folder / f"glm-4-voice-{name}")
+    sys.modules.pop("flow_inference", None)
+    os.environ["WAVALIGN_GLM4_VOICE"] = str(tiny_codecs.make_glm4_checkout(folder / "GLM-4-Voice"))
+    return _interleaved(folder, tiny_families.make_glm, "glm-4-voice", codec=None)
+
+
+def step_audio_2(folder: Path) -> Tiny:
+    return _interleaved(folder, tiny_families.make_step, "step-audio-2", speech_pad="<audio_64>")
+
+
 BUILDERS: dict[str, Callable[[Path], Tiny]] = {
     "embedded": embedded,
     "qwen2.5-omni": qwen25_omni,
     "qwen3-omni": qwen3_omni,
     "kimi-audio": kimi_audio,
     "moshi": moshi,
+    "vita-audio-plus": vita_audio_plus,
+    "glm-4-voice": glm_4_voice,
+    "step-audio-2": step_audio_2,
 }
 """Layout or family -> what makes its checkpoints in an empty folder."""
 
@@ -91,6 +115,21 @@ def rows_of_codes(folder: Path, books: int, codes: int, frames: int = 12) -> str
         lines.append(json.dumps(row))
     (folder / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return str(folder / "rows.jsonl")
+
+
+def _interleaved(folder: Path, make: Callable[..., Path], family: str, **description: Any) -> Tiny:
+    """The family's own description, but for the number of codes, how long replies are and, unless ``codec`` is None,
+    the embedded model's kind of codec."""
+    tiny.make_tiny_codec(folder / "tiny-codec")
+    sampling = {"temperature": 0.8, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0, "max_tokens": 48}
+    told = {"extends": family, "speech_count": tiny.CODES, "codec": "../tiny-codec"}
+    told |= {"sampling": {**sampling, "max_seconds": 1.2}, **description}
+    if told["codec"] is None:
+        del told["codec"]
+    base = make(folder / "tiny-base", **told)
+    os.environ["WAVALIGN_TRUST_REMOTE_CODE"] = str(base)  # as the host does; conftest takes it back
+    tiny_families.make_adapter(folder / "tiny-tuned", base)
+    return Tiny(folder, _changes(rows_of_codes(folder / "rows", 1, tiny.CODES, frames=30), max_seconds=0.8))
 
 
 def _omni(folder: Path, kind: str, books: int) -> Tiny:

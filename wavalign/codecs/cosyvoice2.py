@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from wavalign.audio import Waveform
 from wavalign.codecs.blocks import BlockStream, checked, fixed_noise
 from wavalign.codecs.checkouts import Checkout, check_recipe
-from wavalign.codecs.parts import CodecError, find_part, need_files
+from wavalign.codecs.parts import CodecError, find_part, need_files, said_by
 
 SAMPLE_RATE = 24_000
 CODES = 6561
@@ -68,6 +68,13 @@ class CosyVoice2Codec:
             except Exception as error:  # code of the checkout
                 said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
                 raise CodecError(f"The speech decoder in {folder} cannot be loaded: {said}.") from error
+
+    @staticmethod
+    def missing(parts: Mapping[str, Any], base: Path | None) -> Iterator[str]:
+        """See ``COMPOSED``."""
+        source = str(parts.get("decoder") or "token2wav")
+        own = [] if base is None else [lambda: find_part(source, base, "decoder")]
+        return said_by([*own, CHECKOUT.folder])
 
     def encode(self, waveform: Waveform) -> list[int]:
         import s3tokenizer  # what the checkout itself needs

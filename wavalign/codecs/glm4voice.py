@@ -7,7 +7,7 @@ The decoder is code of the GLM-4-Voice repository, run from the host's checkout;
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from wavalign.audio import Waveform
 from wavalign.codecs.blocks import BlockStream, checked, fixed_noise
 from wavalign.codecs.checkouts import Checkout, check_recipe
 from wavalign.codecs.glm4_tokenizer import Glm4Tokenizer
-from wavalign.codecs.parts import CodecError, find_part, need_files
+from wavalign.codecs.parts import CodecError, find_part, need_files, said_by
 
 TOKENIZER, DECODER = "THUDM/glm-4-voice-tokenizer", "THUDM/glm-4-voice-decoder"
 SAMPLE_RATE = 22_050
@@ -52,6 +52,18 @@ class Glm4VoiceCodec:
         """
         tokenizer = open_tokenizer(str(parts.get("tokenizer") or TOKENIZER), base, device)
         return cls(tokenizer, _decoder(str(parts.get("decoder") or DECODER), base, device), device)
+
+    @staticmethod
+    def missing(parts: Mapping[str, Any], base: Path | None) -> Iterator[str]:
+        """See ``COMPOSED``."""
+        tokenizer, decoder = str(parts.get("tokenizer") or TOKENIZER), str(parts.get("decoder") or DECODER)
+        return said_by(
+            [
+                lambda: find_part(tokenizer, base, "tokenizer"),
+                lambda: find_part(decoder, base, "decoder"),
+                CHECKOUT.folder,
+            ]
+        )
 
     def encode(self, waveform: Waveform) -> list[int]:
         return self.tokenizer.encode(waveform)

@@ -14,7 +14,7 @@ from wavalign.codecs.protocol import SpeechCodec
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CODECS", "COMPOSED", "CodecError", "codec_folders", "load_codec", "open_codec"]
+__all__ = ["CODECS", "COMPOSED", "CodecError", "codec_folders", "load_codec", "missing_parts", "open_codec"]
 
 CODECS: dict[str, str] = {
     "fsq_world": "wavalign.codecs.fsq_world:FsqWorldCodec",
@@ -26,7 +26,8 @@ COMPOSED: dict[str, str] = {
     "cosyvoice2": "wavalign.codecs.cosyvoice2:CosyVoice2Codec",
     "kimi_audio": "wavalign.codecs.kimi_audio:KimiAudioCodec",
 }
-"""Types made of parts -> "module:class"; the class has ``from_parts(parts, base folder, device)``."""
+"""Types made of parts -> "module:class"; the class has ``from_parts(parts, base folder, device)``, and
+``missing(parts, base folder or None)``, which tells what of it is not here."""
 
 Told = str | Mapping[str, Any] | None
 """A codec as a description tells it: a folder (relative to the checkpoint's), or {"type": ..., its parts}."""
@@ -63,6 +64,12 @@ def codec_folders(told: Told, base: Path) -> list[Path]:
             continue
         found += [folder] if base.resolve() not in folder.parents else []
     return found
+
+
+def missing_parts(told: Told, base: Path | None) -> list[str]:
+    """What would stop ``open_codec``, a sentence each, as far as a look at folders tells it."""
+    kind = told.get("type") if isinstance(told, Mapping) else None
+    return list(_class(COMPOSED[kind]).missing(told, base)) if kind in COMPOSED else []
 
 
 def load_codec(folder: str | Path) -> SpeechCodec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 
@@ -13,11 +14,11 @@ _MOVED = {"THUDM": "zai-org"}
 """Owners on the Hub that go by two names."""
 
 
-def find_part(source: str, base: Path, field: str) -> Path:
+def find_part(source: str, base: Path | None, field: str) -> Path:
     """The folder of ``source``: an absolute path, a path in the checkpoint's folder ``base``, or a hub id that lies in
     the checkpoint's folder, beside it, or in the Hub's cache under its last name. Nothing is downloaded.
 
-    ``field`` is what the description calls it.
+    ``field`` is what the description calls it; ``base`` None: the checkpoint is not here yet.
 
     Raises:
         CodecError: when it is in none of these places; the sentence says which they are.
@@ -27,19 +28,22 @@ def find_part(source: str, base: Path, field: str) -> Path:
         if path.is_dir():
             return path
         raise CodecError(f'The layout\'s codec names {source} as its "{field}", and there is no such folder.')
-    for place in (base / path, base / path.name, base.parent / path.name):
+    for place in () if base is None else (base / path, base / path.name, base.parent / path.name):
         if place.is_dir():
             return place
     owner, _, name = source.partition("/")
     if not name:
-        raise CodecError(f'{base / source} is missing (the "{field}" of its codec). Restore the checkpoint\'s folder.')
+        raise CodecError(
+            f'{base / source if base else source} is missing (the "{field}" of its codec). Restore the folder.'
+        )
     for each in filter(None, (owner, _MOVED.get(owner))):
         cached = _cached(f"{each}/{name}")
         if cached is not None:
             return cached
+    beside = name if base is None else base.parent / name
     raise CodecError(
-        f"{source} is not here: download it (hf download {source}), or put it beside the checkpoint as "
-        f'{base.parent / name}, or name its folder as "{field}" of the codec in its description.'
+        f"{source} is not here: download it (hf download {source}), or put it beside the checkpoint, as "
+        f'{beside}, or name its folder as "{field}" of the codec in its description.'
     )
 
 
@@ -50,6 +54,15 @@ def _cached(repo: str) -> Path | None:
         return Path(snapshot_download(repo, local_files_only=True))
     except Exception:  # not here, or here in part
         return None
+
+
+def said_by(looks: Sequence[Callable[[], object]]) -> Iterator[str]:
+    """The sentences of those looks that found nothing."""
+    for look in looks:
+        try:
+            look()
+        except CodecError as error:
+            yield str(error)
 
 
 def need_files(folder: Path, names: tuple[str, ...], what: str) -> None:

@@ -61,6 +61,7 @@ class FastLlama:
         parameters = list(network.parameters())
         return (
             config.model_type in MODEL_TYPES
+            and type(network.get_input_embeddings()) is nn.Embedding
             and all(p.device.type == "cpu" and p.dtype == torch.float32 for p in parameters)
             and sum(p.numel() for p in parameters) <= LARGEST
             and config.hidden_act == "silu"

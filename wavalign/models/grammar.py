@@ -24,6 +24,9 @@ class TokenClass(IntEnum):
     CHUNK_END = 4
     TURN_END = 5
     OTHER = 6
+    TEXT_PAD = 7
+    SPEECH_PAD = 8
+    REPLY_END = 9
 
 
 _START = ("text", 0, 0)
@@ -47,7 +50,7 @@ class Grammar:
 
     def __init__(self, tokens: TokenMap) -> None:
         self.tokens = tokens
-        edges = _edges(tokens)
+        edges = _edges(tokens) if tokens.text_pad is None else _padded_edges(tokens)
         number = {state: index for index, state in enumerate(edges)}
         self.start, self.done = number[_START], number[_DONE]
         self.following = np.full((len(edges), len(TokenClass)), -1, dtype=np.int16)
@@ -121,6 +124,9 @@ def _classes(tokens: TokenMap) -> np.ndarray:
         (tokens.text_end, TokenClass.TEXT_END),
         (tokens.chunk_begin, TokenClass.CHUNK_BEGIN),
         (tokens.chunk_end, TokenClass.CHUNK_END),
+        (tokens.text_pad, TokenClass.TEXT_PAD),
+        (tokens.speech_pad, TokenClass.SPEECH_PAD),
+        (tokens.reply_end, TokenClass.REPLY_END),
         (tokens.turn_end, TokenClass.TURN_END),
     ):
         if token is not None:
@@ -140,7 +146,10 @@ def _edges(tokens: TokenMap) -> dict[tuple, dict[TokenClass, tuple]]:
     bounded = tokens.chunk_begin is not None
     ends_by_name = tokens.text_end is not None
     text, text_end, speech = TokenClass.TEXT, TokenClass.TEXT_END, TokenClass.SPEECH
-    begin, end, turn_end = TokenClass.CHUNK_BEGIN, TokenClass.CHUNK_END, TokenClass.TURN_END
+    begin, end = TokenClass.CHUNK_BEGIN, TokenClass.CHUNK_END
+    # What ends a reply, and where it leads.
+    named_end = tokens.reply_end is not None
+    turn_end, ended = (TokenClass.REPLY_END, ("over",)) if named_end else (TokenClass.TURN_END, _DONE)
 
     def following_chunk(chunk: int) -> int:
         return min(chunk + 1, len(sizes) - 1)
@@ -150,11 +159,15 @@ def _edges(tokens: TokenMap) -> dict[tuple, dict[TokenClass, tuple]]:
             return ("begin", chunk, last)
         return ("rest", chunk > 0) if last else ("speech", chunk, 0)
 
-    edges: dict[tuple, dict[TokenClass, tuple]] = {_DONE: {}, ("closed",): {turn_end: _DONE}}
+    edges: dict[tuple, dict[TokenClass, tuple]] = {
+        _DONE: {},
+        ("closed",): {turn_end: ended},
+        ("over",): {TokenClass.TURN_END: _DONE},
+    }
     for may_end in (False, True):
         edges["rest", may_end] = {speech: ("rest", True)}
         if may_end:
-            edges["rest", may_end][end if bounded else turn_end] = ("closed",) if bounded else _DONE
+            edges["rest", may_end][end if bounded else turn_end] = ("closed",) if bounded else ended
     for chunk, (text_size, speech_size) in enumerate(sizes):
         for said in range(text_size):
             full = said + 1 == text_size
@@ -165,7 +178,7 @@ def _edges(tokens: TokenMap) -> dict[tuple, dict[TokenClass, tuple]]:
             elif begun:
                 moves[begin if bounded else speech] = ("rest", chunk > 0) if bounded else ("rest", True)
                 if said == 0:
-                    moves[turn_end] = _DONE
+                    moves[turn_end] = ended
             edges["text", chunk, said] = moves
         edges["begin", chunk, False] = {begin: ("speech", chunk, 0)}
         edges["begin", chunk, True] = {begin: ("rest", chunk > 0)}
@@ -175,11 +188,54 @@ def _edges(tokens: TokenMap) -> dict[tuple, dict[TokenClass, tuple]]:
             after = ("close", chunk) if bounded else next_text
             moves = {speech: after if full else ("speech", chunk, said + 1)}
             if said > 0 and not ends_by_name:
-                moves[end if bounded else turn_end] = ("closed",) if bounded else _DONE
+                moves[end if bounded else turn_end] = ("closed",) if bounded else ended
             edges["speech", chunk, said] = moves
         edges["close", chunk] = {end: next_text}
         if not ends_by_name:
             edges["close", chunk][speech] = ("rest", True)
+    return edges
+
+
+def _padded_edges(tokens: TokenMap) -> dict[tuple, dict[TokenClass, tuple]]:
+    """The same where every chunk is full: text or its pad, then speech or its pad. What has ended stays ended.
+
+    States: ("text", n said, has the text ended, has the speech ended), ("speech", ...), ("over",), ("done",). A reply
+    ends before a chunk, or in one whose speech is cut short, once both text and speech have been heard.
+    """
+    text_size, speech_size = tokens.description.text_chunk, tokens.description.speech_chunk
+    over = ("over",) if tokens.reply_end is not None else _DONE
+    end = TokenClass.REPLY_END if tokens.reply_end is not None else TokenClass.TURN_END
+    edges: dict[tuple, dict[TokenClass, tuple]] = {_DONE: {}, ("over",): {TokenClass.TURN_END: _DONE}}
+    first = ("text", 0, 0)
+
+    def text_at(chunk: int, said: int, silent: bool, mute: bool) -> tuple:
+        if said < text_size:
+            return ("text", chunk, said, silent, mute)
+        return ("speech", chunk, 0, silent, mute)
+
+    def speech_at(chunk: int, said: int, silent: bool, mute: bool) -> tuple:
+        if said < speech_size:
+            return ("speech", chunk, said, silent, mute)
+        return ("text", 1, 0, silent, mute)
+
+    for chunk in (0, 1):
+        for silent in (False, True):
+            for mute in (False, True):
+                for said in range(text_size):
+                    moves = {} if silent else {TokenClass.TEXT: text_at(chunk, said + 1, False, mute)}
+                    if (chunk or said) and not (silent and mute):
+                        moves[TokenClass.TEXT_PAD] = text_at(chunk, said + 1, True, mute)
+                    if chunk and not said:
+                        moves[end] = over
+                    edges["text", chunk, said, silent, mute] = moves
+                for said in range(speech_size):
+                    moves = {} if mute else {TokenClass.SPEECH: speech_at(chunk, said + 1, silent, False)}
+                    if chunk or said:
+                        moves[TokenClass.SPEECH_PAD] = speech_at(chunk, said + 1, silent, True)
+                        if not mute:
+                            moves[end] = over
+                    edges["speech", chunk, said, silent, mute] = moves
+    edges[first] = edges.pop(("text", 0, 0, False, False))
     return edges
 
 

@@ -21,14 +21,16 @@ import torch
 from torch import nn
 
 from wavalign.audio import Waveform
+from wavalign.codecs.parts import find_part
 from wavalign.codecs.protocol import SpeechCodec
 from wavalign.dialogue import Dialogue, Reply, ReplyChunk
-from wavalign.models import scoring, shared_rows
+from wavalign.models import ears_code, scoring, shared_rows
 from wavalign.models.channel_adapters import ChannelRanks, SpeechOf, gates_of, split
 from wavalign.models.decoding import Completion, Row, Step, decode
 from wavalign.models.engine import Engine, engine_for
 from wavalign.models.grammar import Grammar
-from wavalign.models.layout import LAYOUT_FILE, LayoutError, TokenMap
+from wavalign.models.hearing import Heard, HearingEmbedding
+from wavalign.models.layout import LAYOUT_FILE, InterleavedDescription, LayoutError, TokenMap
 from wavalign.models.prompting import Prompter
 from wavalign.models.protocol import GenerationError, Request, Rollout, Sampling, Scores
 from wavalign.models.shared_rows import FlatScores, SharedRow
@@ -40,6 +42,7 @@ class Base:
     """What all checkpoints of one base share: weights, tokenizer, codec, layout, engine.
 
     ``model`` becomes a PEFT model when the first adapter is attached; ``lock`` is held while modules run or change.
+    ``heard``: what hears a user where speech is no codes in the prompt; ``deaf`` says why there is none.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Base:
     tokenizer: Any
     tokens: TokenMap
     codec: SpeechCodec
+    heard: Heard | None = None
+    deaf: str | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
     task_type: str | None = "CAUSAL_LM"
 
@@ -54,7 +59,12 @@ class Base:
         self.network = self.model
         self.context: int = self.network.config.max_position_embeddings
         self.grammar = Grammar(self.tokens)
-        self.prompter = Prompter(self.tokens, self.tokenizer, self.codec, self.context)
+        self.prompter = Prompter(self.tokens, self.tokenizer, self.codec, self.context, self.heard, self.deaf)
+        self.ears = None if self.heard is None else self.heard.ears
+        if self.heard is not None:
+            embedding = self.network.get_input_embeddings()
+            if not isinstance(embedding, HearingEmbedding):
+                self.network.set_input_embeddings(HearingEmbedding(embedding, self.heard))
         self.decoders = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="codec")
         self._engine: Engine | None = None
 
@@ -96,7 +106,7 @@ class Base:
     def frozen_copy(self) -> Base:
         """The same base with weights of its own, which are not trained."""
         network = copy.deepcopy(self.network).eval().requires_grad_(False)
-        return Base(self.name, network, self.tokenizer, self.tokens, self.codec)
+        return Base(self.name, network, self.tokenizer, self.tokens, self.codec, self.heard, self.deaf)
 
     def unfreeze(self) -> None:
         """All weights are trained from here on, in float32."""
@@ -111,9 +121,20 @@ class Base:
         """Writes a base's folder with the weights as they are now; see ``TrainableBase``."""
         self.network.save_pretrained(str(folder), state_dict=state)
         self.tokenizer.save_pretrained(str(folder))
-        description = json.loads((source / LAYOUT_FILE).read_text(encoding="utf-8"))
-        description["codec"] = str((source / (description.get("codec") or "codec")).resolve())
+        description = InterleavedDescription.read(source).told()
+        description["codec"] = self._codec_from(description["codec"], source)
+        description["backbone"] = None  # what was saved is transformers' own class
         (folder / LAYOUT_FILE).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+        if self.heard is not None:
+            ears_code.keep(self.heard.ears.modules, source, folder)
+
+    @staticmethod
+    def _codec_from(told: Any, source: Path) -> Any:
+        """The codec of ``source`` as a description elsewhere names it."""
+        if not isinstance(told, Mapping):
+            return str((source / (told or "codec")).resolve())
+        parts = {name: each for name, each in told.items() if name not in ("type", "voice") and each}
+        return {**told, **{name: str(find_part(each, source, name)) for name, each in parts.items()}}
 
     def attached(self, model: Any) -> None:
         """``model`` is this base with one more adapter; the engine is chosen again."""
@@ -264,7 +285,7 @@ class InterleavedModel:
     def encode_target(self, text: str, speech: Waveform | Sequence[int]) -> list[int]:
         """The completion that says ``text`` with ``speech`` (a waveform, or codec codes)."""
         codes = self.base.prompter.speech_codes(speech, reply=True) if isinstance(speech, Waveform) else speech
-        return self.base.tokens.pack(self.base.prompter.text_ids(text), codes)
+        return self.base.prompter.packed(text, codes)
 
     def sample_groups(
         self,

@@ -13,8 +13,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 import wavalign.torchaudio_guard  # noqa: F401  (transformers may look for torchaudio)
-from wavalign.codecs.loading import CodecError, load_codec
+from wavalign.codecs.loading import CodecError, open_codec
+from wavalign.models.backbones import BACKBONES, tokenizer_of
 from wavalign.models.channel_adapters import CHANNELS_FILE, ChannelRanks
+from wavalign.models.ears_code import settings_of
+from wavalign.models.hearing import EARS, Heard, ears_class
 from wavalign.models.interleaved import Base, InterleavedModel
 from wavalign.models.layout import InterleavedDescription, LayoutError, resolve
 from wavalign.models.protocol import CheckpointError, Sampling
@@ -43,7 +46,7 @@ def load_base(
     from transformers.utils import logging
 
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    read_json(name, folder / "config.json")
+    config = read_json(name, folder / "config.json")
     if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise CheckpointError(f'Checkpoint "{name}" is incomplete: tokenizer.json is missing. Restore the folder.')
     for file in weight_files(name, folder):
@@ -56,18 +59,24 @@ def load_base(
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    settings = {
+        "dtype": dtype or (torch.float32 if device.type == "cpu" else "auto"),
+        "local_files_only": True,
+        "trust_remote_code": trust_remote_code,
+        "output_loading_info": True,
+        "ignore_mismatched_sizes": True,  # refused below, in words
+    }
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=trust_remote_code
-        )
-        model, info = AutoModelForCausalLM.from_pretrained(
-            str(folder),
-            dtype=dtype or (torch.float32 if device.type == "cpu" else "auto"),
-            local_files_only=True,
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # refused below, in words
-        )
+        if description.backbone is None:
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=trust_remote_code
+            )
+            model, info = AutoModelForCausalLM.from_pretrained(str(folder), **settings)
+        else:
+            tokenizer = tokenizer_of(folder)
+            model, info = BACKBONES[description.backbone](folder, config, settings)
+    except LayoutError as error:
+        raise CheckpointError(f'Checkpoint "{name}": {error}') from error
     except Exception as error:  # transformers raises many kinds; each is about this folder
         raise CheckpointError(f'Checkpoint "{name}" cannot be loaded: {reason(error)}') from error
     finally:
@@ -77,7 +86,8 @@ def load_base(
     check_loaded(name, model, info)
     try:
         tokens = resolve(description, tokenizer, model.get_output_embeddings().weight.shape[0])
-        codec = load_codec(folder / (description.codec or "codec"))
+        codec = open_codec(description.codec, folder, device)
+        heard, deaf = _hearing(name, folder, description, model, device, trust_remote_code)
     except (LayoutError, CodecError) as error:
         raise CheckpointError(f'Checkpoint "{name}": {error}') from error
     if codec.codebook_size != description.speech_count:
@@ -85,7 +95,29 @@ def load_base(
             f'Checkpoint "{name}" has {description.speech_count} speech tokens, but its codec has '
             f"{codec.codebook_size} codes. Use the codec it was trained with."
         )
-    return Base(name, model.to(device).eval(), tokenizer, tokens, codec)
+    return Base(name, model.to(device).eval(), tokenizer, tokens, codec, heard, deaf)
+
+
+def _hearing(
+    name: str, folder: Path, description: InterleavedDescription, model: Any, device: torch.device, trusted: bool
+) -> tuple[Heard | None, str | None]:
+    """What hears a user's recordings by the checkpoint's own code, or why nothing does.
+
+    Raises:
+        LayoutError: when that code may run, and does not fit.
+    """
+    told = description.user_audio
+    if told.kind != "features":
+        return None, None
+    if not trusted:
+        return None, (
+            f'"{name}" hears recordings only by Python code of its own, which the host has not allowed '
+            f"(WAVALIGN_TRUST_REMOTE_CODE={folder}). Type the question."
+        )
+    if told.ears not in EARS:
+        raise LayoutError(f'The layout\'s ears "{told.ears}" are not known; known are: {", ".join(EARS)}.')
+    ears = ears_class(told.ears).open(folder, settings_of(folder), device, model.dtype)
+    return Heard(model.get_input_embeddings().num_embeddings, ears), None
 
 
 def attach(base: Base, name: str, folder: Path) -> str:

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from wavalign.codecs.loading import codec_folders
+from wavalign.models.description import InterleavedDescription
 from wavalign.models.kimi_description import DESCRIPTION_FILE
-from wavalign.models.layout import LAYOUT_FILE
 from wavalign.models.protocol import CheckpointError
 
 _PART = re.compile(r"model-\d+-of-\d+\.safetensors")
@@ -88,17 +88,18 @@ def estimate_folder(folder: Path, dtype: str = "auto", device: str = "cpu") -> E
 
 def _beside(folder: Path) -> list[Path]:
     """The weights of what a description (codec, encoder) names outside of the checkpoint's own folder."""
-    found = []
-    for name in (LAYOUT_FILE, DESCRIPTION_FILE):
-        try:
-            told = json.loads((folder / name).read_text(encoding="utf-8"))
-            places = {(folder / told["whisper"]).resolve()} if isinstance(told.get("whisper"), str) else set()
-            places |= {place.resolve() for place in codec_folders(told.get("codec"), folder)}
-        except (OSError, ValueError, AttributeError):
-            continue
-        outside = (each for each in sorted(places) if folder.resolve() not in (each, *each.parents))
-        found += [file for each in outside for file in weight_files(each)]
-    return found
+    try:
+        places = set(codec_folders(InterleavedDescription.read(folder).codec, folder))
+    except CheckpointError:  # another layout, or loading says what is wrong
+        places = set()
+    try:
+        told = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+        places |= {(folder / told["whisper"]).resolve()} if isinstance(told.get("whisper"), str) else set()
+        places |= {place.resolve() for place in codec_folders(told.get("codec"), folder)}
+    except (OSError, ValueError, AttributeError):
+        pass
+    outside = (each for each in sorted(places) if folder.resolve() not in (each.resolve(), *each.resolve().parents))
+    return [file for each in outside for file in weight_files(each)]
 
 
 def estimate(stored: Stored, config: Mapping[str, Any], dtype: str = "auto", device: str = "cpu") -> Estimate:
@@ -199,6 +200,10 @@ def decoders(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The configs, nested or not, that describe an autoregressive decoder: each keeps keys and values."""
     if {"num_hidden_layers", "num_attention_heads", "vocab_size"} <= config.keys():
         yield config
+    elif config.get("model_type") == "chatglm":
+        names = {"num_hidden_layers": "num_layers", "num_key_value_heads": "multi_query_group_num"}
+        names |= {"head_dim": "kv_channels", "max_position_embeddings": "seq_length"}
+        yield {**config, **{ours: config.get(theirs) for ours, theirs in names.items()}}
     for name, nested in config.items():
         if isinstance(nested, Mapping) and name not in ("audio_config", "vision_config", "quantization_config"):
             yield from decoders(nested)

@@ -14,6 +14,7 @@ from wavalign.models.protocol import CheckpointError
 from wavalign.models.registry import ADAPTER_FILE, Registry
 from wavalign.models.registry_code import may_run_code_in
 from wavalign.models.registry_entries import COMMIT, Entry, entry_of, is_hub_id, may_run_code
+from wavalign.models.registry_hints import hints
 from wavalign.models.registry_layouts import REMOTE, brings_code, layout_of
 from wavalign.models.registry_opening import device_of
 
@@ -218,7 +219,12 @@ def _base(registry: Registry, wish: Wish, place: _Place) -> Looked:
     facts |= {"Revision": place.revision} if place.revision else {}
     warnings = []
     here = place.folder is not None and may_run_code_in(place.folder, place.source)
-    if brings_code(layout, config) and not (here or may_run_code(place.source)):
+    allowed = here or may_run_code(place.source)
+    if layout.name == "interleaved":
+        told_facts, told_warnings = hints(config, place.folder, place.source, allowed)
+        facts |= told_facts
+        warnings += told_warnings
+    if brings_code(layout, config) and not allowed:
         warnings.append(
             "It brings Python code of its own, which does not run unless the host starts the app with "
             f"WAVALIGN_TRUST_REMOTE_CODE={place.source}."

@@ -13,7 +13,7 @@ from wavalign.models.memory_estimate import Stored, of_parameters
 from wavalign.models.protocol import CheckpointError
 
 # What other programs read, and copies of the same weights.
-_NOT_NEEDED = ["*.gguf", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "original/*", "consolidated*", "runs/*"]
+_NOT_NEEDED = ["*.gguf", "onnx/*", "*.h5", "*.msgpack", "*.ot", "*.tflite", "original/*", "consolidated*", "runs/*"]
 _PICKLED = ["pytorch_model*.bin"]
 _INDEX = "model.safetensors.index.json"
 _SMALL = ("config.json", "adapter_config.json", "interleaved.json", _INDEX)

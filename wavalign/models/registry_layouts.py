@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import torch
 
-from wavalign.models.layout import LAYOUT_FILE
+from wavalign.models.description import LAYOUT_FILE
+from wavalign.models.families import FAMILIES
 from wavalign.models.protocol import CheckpointError, Sampling, SpokenDialogueModel
 
 
@@ -75,6 +76,12 @@ class Layout:
 
 LAYOUTS: tuple[Layout, ...] = (
     Layout("interleaved", "wavalign.models.loading", marker=LAYOUT_FILE, runs_code=True),
+    Layout(
+        "interleaved",
+        "wavalign.models.loading",
+        model_types=tuple(each for family in FAMILIES for each in family.model_types),
+        architectures=tuple(each for family in FAMILIES for each in family.architectures),
+    ),
     Layout("thinker-talker", "wavalign.models.thinker_talker_loading", model_types=("qwen2_5_omni", "qwen3_omni_moe")),
     Layout(
         "parallel",

@@ -81,11 +81,8 @@ class PreferenceReward:
         return Path(checkpoint.base)
 
     def _check_base(self) -> None:
-        from wavalign.models.layout import InterleavedDescription
-
         folder = self._base_folder()
-        codec = folder / (InterleavedDescription.read(folder).codec or "codec")
-        if fingerprint(folder, codec) != self.model.facts["base"]["fingerprint"]:
+        if fingerprint(folder) != self.model.facts["base"]["fingerprint"]:
             raise RewardError(
                 f'The reward model in {self.folder} was trained on other weights of "{folder.name}" or its codec than '
                 "are here. Train it again on the same votes."

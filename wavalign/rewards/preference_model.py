@@ -221,10 +221,19 @@ class PreferenceModel:
         return model
 
 
-def fingerprint(folder: Path, codec: Path) -> str:
-    """Tells these weights of a base and its codec from others: sizes, ends and configs of their files."""
+def fingerprint(folder: Path) -> str:
+    """Tells these weights of a base and its codec from others: sizes, ends and configs of their files.
+
+    Raises:
+        LayoutError: when the base does not say what its codec is.
+    """
+    from wavalign.codecs.loading import codec_folders
+    from wavalign.models.description import InterleavedDescription
+
+    told = InterleavedDescription.read(folder).codec
+    places = [folder, *(codec_folders(told, folder) if isinstance(told, Mapping) else [folder / (told or "codec")])]
     digest = hashlib.sha256()
-    for path in sorted([*Path(folder).glob("*.safetensors"), *Path(codec).glob("*.safetensors")]):
+    for path in sorted(file for place in places for file in Path(place).glob("*.safetensors")):
         size = path.stat().st_size
         digest.update(str(size).encode())
         with path.open("rb") as file:

@@ -207,11 +207,10 @@ def train(
         told(what, share)
 
     model, used = learn(read(votes, reader, heard), reader.sizes, heard)
-    described = reader.base.tokens.description
     facts = {
         "base": {
             "name": checkpoint.base_name,
-            "fingerprint": fingerprint(folder, folder / (described.codec or "codec")),
+            "fingerprint": fingerprint(folder),
         },
         "blocks": list(used),
         "layers": list(reader.layers),
