@@ -34,13 +34,13 @@ class KimiEngine:
     def weights_changed(self, adapter: str | None) -> None:
         """The network's own modules are what runs: there is nothing to forget."""
 
-    def run(self, adapters: Sequence[str | None], **inputs: Any) -> Any:
+    def run(self, adapters: Sequence[str | None], call: str, **inputs: Any) -> Any:
         """A forward in which row i runs with ``adapters[i]``."""
         base = self.base
         with base.lock:
             if base.model is base.network:
-                return base.network(call="read", **inputs)
-            return base.model(adapter_names=[each or _BASE for each in adapters], call="read", **inputs)
+                return base.network(call=call, **inputs)
+            return base.model(adapter_names=[each or _BASE for each in adapters], call=call, **inputs)
 
     @torch.inference_mode()
     def start(
@@ -76,9 +76,8 @@ class KimiSession:
         self.logits: list[torch.Tensor] = []
 
     def open(self, prompts: Sequence[Inputs]) -> torch.Tensor:
-        embeds = self.engine.base.network.embedded(prompts, left=True)
         positions = (torch.cumsum(self.filled, 1) - 1).clamp(min=0)
-        self._forward(embeds, positions)
+        self._forward("open", positions, rows=prompts)
         return self.logits[0]
 
     @torch.inference_mode()
@@ -124,24 +123,21 @@ class KimiSession:
 
     def _advance(self, ready: np.ndarray) -> None:
         """The rows that are ``ready`` read their step; the others' logits stay what they were."""
-        network, blank = self.engine.base.network, self.streams.marks.blank
+        device, blank = self.engine.device, self.streams.marks.blank
         audio, text = (np.where(each == _NONE, blank, each) for each in (self.audio, self.text))
-        columns = torch.from_numpy(np.stack([audio, text])).to(network.device)
-        embeds = (network.model.embed_tokens(columns[0]) + network.model.embed_tokens(columns[1]))[:, None]
-        going = torch.from_numpy(ready).to(network.device)
+        columns = torch.from_numpy(np.stack([audio, text])).to(device)
+        going = torch.from_numpy(ready).to(device)
         self.filled = torch.cat([self.filled, going[:, None]], 1)
-        positions = torch.from_numpy(self.lengths + self.next_step)[:, None].to(network.device)
+        positions = torch.from_numpy(self.lengths + self.next_step)[:, None].to(device)
         before = self.logits
-        self._forward(embeds, positions)
+        self._forward("step", positions, columns=columns, cache=self.cache)
         if not ready.all():
             self.logits = [torch.where(going[:, None], *pair) for pair in zip(self.logits, before, strict=True)]
         self.text_over |= ready & (self.text == self.streams.marks.text_end)
         self.text, self.audio = (np.where(ready, _NONE, each) for each in (self.text, self.audio))
         self.next_step += ready
 
-    def _forward(self, embeds: torch.Tensor, positions: torch.Tensor) -> None:
+    def _forward(self, call: str, positions: torch.Tensor, **inputs: Any) -> None:
         mask = None if bool(self.filled.all()) else self.filled.long()
-        text, audio, self.cache = self.engine.run(
-            self.adapters, embeds=embeds, positions=positions, mask=mask, cache=self.cache
-        )
+        text, audio, self.cache = self.engine.run(self.adapters, call, positions=positions, mask=mask, **inputs)
         self.logits = [text, audio]

@@ -48,6 +48,8 @@ class KimiNetwork(nn.Module):
         self.model = full.model
         self.lm_head = full.lm_head
         self.mimo_output = full.mimo_output
+        # As transformers calls it: what stays whole where weights are shared out among processes.
+        self._no_split_modules = sorted({type(layer).__name__ for layer in self.layers})
 
     @property
     def device(self) -> torch.device:
@@ -70,7 +72,7 @@ class KimiNetwork(nn.Module):
             layer.__dict__.pop("forward", None)
 
     def forward(self, call: str, **inputs: Any) -> Any:
-        """``call`` is "read" or "score"."""
+        """``call`` is "open", "step" or "score"."""
         return getattr(self, f"_{call}")(**inputs)
 
     def embedded(self, rows: Sequence[Inputs], left: bool = False) -> torch.Tensor:
@@ -100,6 +102,15 @@ class KimiNetwork(nn.Module):
         if any(row.heard for row in rows):
             embeds = torch.where(there[..., None], (embeds + heard) * 2**0.5, embeds)
         return embeds + self.model.embed_tokens(text)
+
+    def _open(self, rows: Sequence[Inputs], positions: torch.Tensor, mask: Any) -> tuple:
+        """Reads ``rows``, padded on the left; see ``_read``."""
+        return self._read(self.embedded(rows, left=True), positions, mask, None)
+
+    def _step(self, columns: torch.Tensor, positions: torch.Tensor, mask: Any, cache: Cache) -> tuple:
+        """Reads one step of each row, ``columns`` (2, B) of audio and text ids; see ``_read``."""
+        embeds = self.model.embed_tokens(columns).sum(0)[:, None]
+        return self._read(embeds, positions, mask, cache)
 
     def _read(self, embeds: torch.Tensor, positions: torch.Tensor, mask: Any, cache: Cache | None) -> tuple:
         """Logits of text and of audio (B, V) after the last position, and the cache; ``mask`` (B, all positions)."""
