@@ -110,6 +110,7 @@ def _train(folder: Path, options: argparse.Namespace) -> int:
     from wavalign.training.journal import ADAPTER, CONFIG, Journal
     from wavalign.training.loop import Trainer, TrainingError
     from wavalign.training.output_log import tee
+    from wavalign.training.served_rollouts import RolloutError
 
     torch.set_num_threads(options.threads)
     known = (
@@ -119,6 +120,7 @@ def _train(folder: Path, options: argparse.Namespace) -> int:
         CodecError,
         GenerationError,
         RewardError,
+        RolloutError,
         TrainingError,
         ValueError,
     )

@@ -173,6 +173,19 @@ PANELS: tuple[Panel, ...] = (
         right="share",
         hint="What the reward does not see. Above 0 is worse.",
     ),
+    Panel(
+        "served",
+        "Replies from the server",
+        "ratio",
+        (
+            Curve("rollouts/ratio_mean", "importance ratio"),
+            Curve("rollouts/staleness", "updates behind"),
+            Curve("rollouts/ratio_truncated", "ratio cut off", 100, right=True),
+            Curve("rollouts/failed_frac", "did not come", 100, right=True),
+        ),
+        right="%",
+        hint="The trainer's probability of a token over the one it was drawn with. Fresh replies have 1.",
+    ),
     Panel("length", "Length of replies", "tokens", (Curve("completions/mean_length", "mean"),)),
     Panel(
         "speed",

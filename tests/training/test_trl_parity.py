@@ -96,6 +96,7 @@ def our_loss(batch, objective: str, beta: float, old: bool) -> tuple[torch.Tenso
         demonstration=nothing,
         divergence=beta * gain,
         compared=nothing,
+        behaviour=nothing * torch.nan,
         target=nothing.bool(),
         side=torch.zeros(len(LENGTHS)),
     )

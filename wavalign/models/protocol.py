@@ -153,7 +153,10 @@ class SpokenDialogueModel(Protocol):
 
 @dataclass(frozen=True)
 class Rollout:
-    """One sampled completion. ``logprobs`` float32 (len(tokens),) under the model itself: temperature 1, no masking."""
+    """One sampled completion. ``logprobs`` float32 (len(tokens),) under the model itself: temperature 1, no masking.
+
+    Without tokens it failed: whoever was asked for it did not answer.
+    """
 
     tokens: tuple[int, ...]
     logprobs: np.ndarray
@@ -240,6 +243,8 @@ class TrainableBase(Protocol):
     network: torch.nn.Module
     lock: threading.RLock
     """Held while modules run or change."""
+    context: int
+    """Tokens that prompt and completion may have together."""
     task_type: str | None
     """What PEFT is told of the network; None for what is no plain causal LM."""
 

@@ -20,9 +20,10 @@ class Completion:
     ``channels`` int8. ``gain`` is the normaliser of the preference term, 0 where it does not reach; ``mix`` the weight
     lambda of that term; ``advantage`` what moves it. ``demonstration`` is the weight of the token's negative
     log-likelihood, ``divergence`` that of its distance from the reference, ``compared`` that of its preference pair
-    where its likelihood is part of the comparison. ``side`` is +1 for the chosen reply of a pair, -1 for the rejected
-    one, 0 for neither. A ``target`` is a demonstration: its log-probabilities are wanted even where nothing is learned
-    from them.
+    where its likelihood is part of the comparison. ``behaviour`` is the log-probability with which the token was drawn
+    where somebody else than the policy drew it, else not a number. ``side`` is +1 for the chosen reply of a pair, -1
+    for the rejected one, 0 for neither. A ``target`` is a demonstration: its log-probabilities are wanted even where
+    nothing is learned from them.
     """
 
     tokens: Sequence[int]
@@ -33,6 +34,7 @@ class Completion:
     demonstration: np.ndarray = field(default_factory=lambda: _UNSET)
     divergence: np.ndarray = field(default_factory=lambda: _UNSET)
     compared: np.ndarray = field(default_factory=lambda: _UNSET)
+    behaviour: np.ndarray = field(default_factory=lambda: _UNSET)
     target: bool = False
     side: int = 0
 
@@ -40,6 +42,8 @@ class Completion:
         for name in ("gain", "mix", "advantage", "demonstration", "divergence", "compared"):
             if getattr(self, name) is _UNSET:
                 setattr(self, name, np.zeros(len(self.tokens), dtype=np.float32))
+        if self.behaviour is _UNSET:
+            self.behaviour = np.full(len(self.tokens), np.nan, dtype=np.float32)
 
     @property
     def wanted(self) -> np.ndarray:
@@ -75,6 +79,7 @@ class Flat:
     demonstration: torch.Tensor
     divergence: torch.Tensor
     compared: torch.Tensor
+    behaviour: torch.Tensor
     target: torch.Tensor
     side: torch.Tensor
 
@@ -101,6 +106,7 @@ def flatten(units: Sequence[Unit], device: torch.device) -> Flat:
         demonstration=column("demonstration"),
         divergence=column("divergence"),
         compared=column("compared"),
+        behaviour=column("behaviour"),
         target=repeated([c.target for c in completions], np.bool_),
         side=torch.tensor([c.side for c in completions], device=device),
     )

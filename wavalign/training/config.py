@@ -15,6 +15,7 @@ from wavalign.rewards.config import RewardConfig
 from wavalign.training.data_config import DataConfig
 from wavalign.training.mixing import FixedMix, MixConfig, WavAlignMix
 from wavalign.training.pairs import PairConfig
+from wavalign.training.rollout_config import RolloutConfig
 
 
 class ConfigError(ValueError):
@@ -32,38 +33,6 @@ def _unless_named(kind: str) -> BeforeValidator:
         return {"kind": kind, **block} if isinstance(block, Mapping) and "kind" not in block else block
 
     return BeforeValidator(tagged)
-
-
-class RolloutConfig(_Block):
-    """How replies are sampled from the policy."""
-
-    group_size: int = Field(8, ge=2, le=256)
-    """K: replies to each prompt."""
-    temperature: float = Field(0.9, gt=0, le=5)
-    """Of the words; the method samples at 0.9."""
-    speech_temperature: float | None = Field(None, gt=0, le=5)
-    """Of the speech tokens; empty means the same as the words'."""
-    top_p: float = Field(1.0, gt=0, le=1)
-    """Keep the smallest set of tokens that holds this much probability; 1 keeps all."""
-    max_tokens: int = Field(320, ge=2)
-    """Longest reply, in tokens of all channels."""
-    max_seconds: float = Field(8.0, gt=0)
-    """Longest reply, in seconds of speech."""
-    stop: Literal["auto", "text", "speech"] = "auto"
-    """Where a reply ends: with its text, with its speech, or with its text wherever nothing needs the rest (auto)."""
-    spoken: int | None = Field(None, ge=2)
-    """Scope routed: how many of the replies to a prompt are spoken to their end and judged by sound; the others end
-    with their text and teach words only. Empty means all."""
-    rows_at_once: int = Field(64, ge=1)
-    """Replies that are decoded in one batch."""
-    updates: int = Field(1, ge=1, le=16)
-    """Optimiser steps on one batch of replies; from the second on the ratio is clipped in earnest."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> RolloutConfig:
-        if self.spoken is not None and self.spoken > self.group_size:
-            raise ValueError(f"rollouts.spoken is {self.spoken}, but only {self.group_size} replies are sampled.")
-        return self
 
 
 class PolicyGradient(_Block):
@@ -287,6 +256,18 @@ class TrainConfig(_Block):
     """Mirror the metrics into the run's tensorboard folder."""
     trackio: str | None = None
     """Mirror the metrics into this trackio project."""
+
+    @model_validator(mode="after")
+    def _served_where_it_can_be(self) -> TrainConfig:
+        if self.rollouts.source == "served":
+            if not isinstance(self.method, HybridMethod):
+                raise ValueError("rollouts.source served is for methods that weigh single tokens, not for pairs.")
+            if not isinstance(self.tuning, LoraTuning) or self.tuning.per_channel:
+                raise ValueError(
+                    "rollouts.source served needs tuning.kind lora, one adapter for both channels: a server takes "
+                    "plain adapters only."
+                )
+        return self
 
     @model_validator(mode="after")
     def _spoken_where_routed(self) -> TrainConfig:

@@ -61,11 +61,23 @@ class Term:
 
 
 class Hybrid:
-    """A ``Method``. ``longest`` is the limit of a reply in tokens, which Dr.GRPO divides by."""
+    """A ``Method``. ``longest`` is the limit of a reply in tokens, which Dr.GRPO divides by.
+
+    ``truncate``: replies come with the log-probabilities of whoever drew them, and the preference term is corrected by
+    the importance ratio, truncated there. None: the policy itself draws.
+    """
 
     on_policy = True
 
-    def __init__(self, config: HybridMethod, policy: TrainablePolicy, group_size: int, longest: int) -> None:
+    def __init__(
+        self,
+        config: HybridMethod,
+        policy: TrainablePolicy,
+        group_size: int,
+        longest: int,
+        truncate: float | None = None,
+    ) -> None:
+        self.truncate = truncate
         self.config = config
         self.policy = policy
         self.longest = longest
@@ -98,7 +110,7 @@ class Hybrid:
             encoded = [self.policy.encode_prompt(example.prompt) for example in examples]
         targets = self._targets(examples, mixes, world) if self.config.demonstrates else [None] * prompts
         units = [
-            Unit(prompt, [*group, *([target] if target else [])])
+            Unit(prompt, [*(reply for reply in group if reply.tokens), *([target] if target else [])])
             for prompt, group, target in zip(encoded, replies, targets, strict=True)
         ]
         chord = any(mix.tokens == "chord" for mix in mixes.values())
@@ -142,7 +154,14 @@ class Hybrid:
     ) -> list[list[Completion]]:
         groups = rewarded.groups
         completions = [
-            [Completion(rollout.tokens, channels_of(self.policy, rollout.tokens)) for rollout in group.rollouts]
+            [
+                Completion(
+                    rollout.tokens,
+                    channels_of(self.policy, rollout.tokens),
+                    **({} if self.truncate is None else {"behaviour": np.asarray(rollout.logprobs, np.float32)}),
+                )
+                for rollout in group.rollouts
+            ]
             for group in groups
         ]
         for term in terms:
@@ -210,15 +229,23 @@ class Hybrid:
         if self.objective.by_sequence:
             log_ratio = objectives.sequence_log_ratio(log_ratio, flat.row, flat.gain != 0)
         surrogate = objectives.clipped_surrogate(log_ratio, flat.advantage, self.clip)
-        value = objectives.weighted_sum(surrogate.loss, flat.gain * flat.mix)
+        moved = ~flat.target & (flat.gain != 0)
+        gain, drawn = flat.gain, {}
+        if self.truncate is not None:
+            before = (logp.detach() if scores.old is None else scores.old) - flat.behaviour
+            weight = objectives.truncated_importance(before, self.truncate)
+            gain = gain * weight
+            known = moved & ~before.isnan()
+            drawn = {"ratio": float(weight[known].sum()), "ratio/count": float(known.sum())}
+            drawn["ratio/cut"] = float((weight[known] >= self.truncate).sum())
+        value = objectives.weighted_sum(surrogate.loss, gain * flat.mix)
         nll = objectives.negative_log_likelihood(logp)
         shares = flat.demonstration * objectives.chord_weight(logp) if plan.chord else flat.demonstration
         value = value + objectives.weighted_sum(nll, shares)
         reply = ~flat.target
-        sums = {"loss/rl": float(objectives.weighted_sum(surrogate.loss.detach(), flat.gain))}
+        sums = {"loss/rl": float(objectives.weighted_sum(surrogate.loss.detach(), gain)), **drawn}
         sums |= channel_sums("nll", nll.detach(), flat, flat.target)
         sums |= channel_sums("entropy", scores.entropy, flat, reply)
-        moved = reply & (flat.gain != 0)
         sums |= {"moved": float(moved.sum()), "clipped": float((surrogate.clipped & moved).sum())}
         sums["entropy_moved"] = float(scores.entropy[moved].sum())
         if scores.reference is not None:
@@ -234,6 +261,9 @@ class Hybrid:
             if sums["moved"]:
                 metrics["entropy"] = sums["entropy_moved"] / sums["moved"]
                 metrics["clip_ratio/region_mean"] = sums["clipped"] / sums["moved"]
+            if sums.get("ratio/count"):
+                metrics["rollouts/ratio_mean"] = sums["ratio"] / sums["ratio/count"]
+                metrics["rollouts/ratio_truncated"] = sums["ratio/cut"] / sums["ratio/count"]
         for name in ("kl", "entropy"):
             metrics |= {f"{name}/{channel}": value for channel, value in channel_means(name, sums).items()}
         kl = [(sums.get(f"kl/{c}/sum", 0.0), sums.get(f"kl/{c}/count", 0.0)) for c in NAMES.values()]

@@ -34,8 +34,9 @@ from wavalign.training.order import Order
 from wavalign.training.plan import Method, Plan, Scores
 from wavalign.training.preference import Preference
 from wavalign.training.provenance import provenance_of
-from wavalign.training.rollouts import Sampler, step_seed
+from wavalign.training.rollouts import Local, Sampler, step_seed
 from wavalign.training.schedule import learning_rate
+from wavalign.training.served_rollouts import Served
 from wavalign.training.stopping import StopRequest
 from wavalign.training.trainee import POLICY, REFERENCE, Trainee, registry_of
 from wavalign.training.world import Accelerated, share
@@ -86,7 +87,13 @@ class Trainer:
         self.method = self._method()
         policy = self.trainee.policy if self.method.on_policy else self.trainee.sampled_reference
         checkpoint = POLICY if self.method.on_policy else REFERENCE
-        self.sampler = Sampler(policy, checkpoint, config.rollouts, self.rewards, bool(self.text_only))
+        self.served: Served | None = None
+        if config.rollouts.source == "served" and self.method.samples:
+            self.served = Served(
+                config.rollouts.server, folder.resolve().name, folder, self.trainee, self.world, self._event
+            )
+        source = self.served or Local(policy, checkpoint, config.rollouts.rows_at_once, self.trainee.gathered)
+        self.sampler = Sampler(policy, source, config.rollouts, self.rewards, bool(self.text_only))
         self.evaluator: Evaluator | None = None
         if config.evaluation.every:
             held_out = load_examples(config.evaluation.data, assets)
@@ -144,6 +151,8 @@ class Trainer:
                 bar.set_postfix_str(_shown(metrics))
                 if self._due(self.config.checkpoints.every) or self.stop.reason:
                     self._save()
+        if self.served:
+            self.served.close()
         return self._finish(mirrors, time.monotonic() - started)
 
     def _one_step(self) -> dict[str, float]:
@@ -155,8 +164,9 @@ class Trainer:
         self.sampler.seconds = {}
         if method.samples:
             seed = step_seed(config.seed, self.step)
-            with self.trainee.gathered():
-                groups = self.sampler.sample(examples, method.samples, seed, self.places.start)
+            if self.served:
+                self.served.update(self.step)
+            groups = self.sampler.sample(examples, method.samples, seed, self.places.start)
             rewarded = self.sampler.reward(groups)
             self._count_failures(rewarded.failed)
         planned = time.perf_counter()
@@ -167,6 +177,7 @@ class Trainer:
         read = sum(len(unit.prompt) + sum(len(c.tokens) for c in unit.completions) for unit in plan.units)
         self.tokens += sum(self.world.gather(read))
         metrics |= {f"perf/{phase}_s": value for phase, value in seconds.items()}
+        metrics |= self.served.metrics() if self.served else {}
         metrics |= peak_memory(self.accelerator.device)
         metrics["num_tokens"] = float(self.tokens)
         metrics["epoch"] = (self.step + 1) * config.batch / len(self.data)
@@ -340,7 +351,8 @@ class Trainer:
         method, policy = self.config.method, self.trainee.policy
         if isinstance(method, HybridMethod):
             rollouts = self.config.rollouts
-            return Hybrid(method, policy, rollouts.group_size, rollouts.max_tokens)
+            truncate = rollouts.server.truncate if rollouts.source == "served" else None
+            return Hybrid(method, policy, rollouts.group_size, rollouts.max_tokens, truncate)
         return Preference(method, policy)
 
     def _say_how(self) -> None:

@@ -44,6 +44,17 @@ def clipped_surrogate(log_ratio: torch.Tensor, advantage: torch.Tensor, clip: Cl
     return Surrogate(-torch.minimum(free, held), (held < free).detach())
 
 
+def truncated_importance(log_ratio: torch.Tensor, truncate: float) -> torch.Tensor:
+    """min(pi / mu, ``truncate``) of each token (N,), without gradient; 1 where ``log_ratio`` is not a number.
+
+    ``log_ratio`` is log pi - log mu: the trainer's policy against the one that drew the token (another engine, an older
+    adapter). Truncation bounds the variance at the price of a bias that vanishes as the two come together: Ionides,
+    "Truncated importance sampling" (2008); the same weight as rho-bar of V-trace, arXiv 1802.01561, eq. 1.
+    """
+    ratio = log_ratio.detach().clamp(max=_LARGEST_LOG_RATIO).exp().clamp(max=truncate)
+    return torch.where(log_ratio.isnan(), torch.ones_like(ratio), ratio)
+
+
 def token_log_ratio(logp: torch.Tensor, old: torch.Tensor | None) -> torch.Tensor:
     """log rho of each token (N,). ``old`` None: the policy itself sampled, so rho is 1 and only its gradient counts."""
     return logp - (logp.detach() if old is None else old)

@@ -73,20 +73,21 @@ def reward_metrics(rewarded: Rewarded, world: World) -> dict[str, float]:
         "combined": rewarded.combined,
         "parts": dict(rewarded.parts),
         "failed": dict(rewarded.failed),
-        "lengths": [len(r.tokens) for g in rewarded.groups for r in g.rollouts],
-        "finished": [r.finished for g in rewarded.groups for r in g.rollouts],
+        "lengths": [len(r.tokens) for g in rewarded.groups for r in g.rollouts if r.tokens],
+        "finished": [r.finished for g in rewarded.groups for r in g.rollouts if r.tokens],
     }
     everybody = world.gather(mine)
     combined = np.concatenate([each["combined"] for each in everybody])
     lengths = np.concatenate([each["lengths"] for each in everybody])
     finished = np.concatenate([each["finished"] for each in everybody])
-    metrics = {
-        "frac_reward_zero_std": float(uniform_groups(combined).mean()),
-        "completions/mean_length": float(lengths.mean()),
-        "completions/min_length": float(lengths.min()),
-        "completions/max_length": float(lengths.max()),
-        "completions/clipped_ratio": float(1 - finished.mean()),
-    }
+    metrics = {"frac_reward_zero_std": float(uniform_groups(combined).mean())}
+    if len(lengths):
+        metrics |= {
+            "completions/mean_length": float(lengths.mean()),
+            "completions/min_length": float(lengths.min()),
+            "completions/max_length": float(lengths.max()),
+            "completions/clipped_ratio": float(1 - finished.mean()),
+        }
     with np.errstate(invalid="ignore"):
         if np.isfinite(combined).any():
             counted = combined[np.isfinite(combined).any(1)]

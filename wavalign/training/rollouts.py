@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -27,9 +29,65 @@ def step_seed(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([_SEED_STREAM, seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
+class RolloutSource(Protocol):
+    """Who draws replies."""
+
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        group_size: int,
+        sampling: Sampling,
+        first: int,
+        text_only: bool,
+        spoken: int | None,
+    ) -> list[list[Rollout]]:
+        """``group_size`` replies to each prompt; see ``TrainablePolicy.sample_groups``. One that did not come has no
+        tokens."""
+
+
+class Local:
+    """The policy's checkpoint in this process, ``rows_at_once`` replies in one batch.
+
+    ``gathered`` brings together weights that are shared out among processes.
+    """
+
+    def __init__(
+        self,
+        policy: TrainablePolicy,
+        checkpoint: str,
+        rows_at_once: int,
+        gathered: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self.policy, self.checkpoint, self.rows_at_once, self.gathered = policy, checkpoint, rows_at_once, gathered
+
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        group_size: int,
+        sampling: Sampling,
+        first: int,
+        text_only: bool,
+        spoken: int | None,
+    ) -> list[list[Rollout]]:
+        at_once = max(1, self.rows_at_once // group_size)
+        groups: list[list[Rollout]] = []
+        with self.gathered():
+            for start in range(0, len(prompts), at_once):
+                groups += self.policy.sample_groups(
+                    prompts[start : start + at_once],
+                    group_size,
+                    sampling,
+                    checkpoint=self.checkpoint,
+                    first=first + start,
+                    text_only=text_only,
+                    spoken=spoken,
+                )
+        return groups
+
+
 @dataclass
 class Group:
-    """The replies to one prompt, and what was made of them."""
+    """The replies to one prompt, and what was made of them: an answer for each reply that came."""
 
     example: Example
     prompt: list[int]
@@ -43,7 +101,7 @@ class Rewarded:
 
     ``combined`` is the weighted mean of all rewards, ``channel`` that of the rewards which judge a channel, ``parts``
     each reward's own scores. ``failed`` is bool (P, K) for each reward: one that was not asked about a reply, since
-    nobody was to hear it, has NaN there and has not failed.
+    nobody was to hear it or it never came, has NaN there and has not failed.
     """
 
     groups: list[Group]
@@ -54,7 +112,7 @@ class Rewarded:
 
 
 class Sampler:
-    """Samples groups from one checkpoint of ``policy``, decodes them where rewards must hear them, and scores them.
+    """Samples groups from ``source``, decodes them where rewards must hear them, and scores them.
 
     ``seconds`` sums the wall time of each phase since it was last cleared.
 
@@ -63,7 +121,7 @@ class Sampler:
     """
 
     def __init__(
-        self, policy: TrainablePolicy, checkpoint: str, config: RolloutConfig, rewards: RewardMix, text_only: bool
+        self, policy: TrainablePolicy, source: RolloutSource, config: RolloutConfig, rewards: RewardMix, text_only: bool
     ) -> None:
         if config.spoken is not None:
             for reward in rewards.rewards:
@@ -73,7 +131,7 @@ class Sampler:
                         "sound; take spoken or that reward away."
                     )
         self.policy = policy
-        self.checkpoint = checkpoint
+        self.source = source
         self.config = config
         self.rewards = rewards
         self.text_only = text_only
@@ -92,23 +150,11 @@ class Sampler:
             seed=seed,
         )
         prompts = [self.policy.encode_prompt(example.prompt) for example in examples]
-        at_once = max(1, config.rows_at_once // group_size)
-        groups: list[Group] = []
-        for start in range(0, len(prompts), at_once):
-            batch = prompts[start : start + at_once]
-            sampled = self.policy.sample_groups(
-                batch,
-                group_size,
-                sampling,
-                checkpoint=self.checkpoint,
-                first=first + start,
-                text_only=self.text_only,
-                spoken=config.spoken,
-            )
-            groups += [
-                Group(example, prompt, rollouts)
-                for example, prompt, rollouts in zip(examples[start : start + at_once], batch, sampled, strict=True)
-            ]
+        sampled = self.source.sample(prompts, group_size, sampling, first, self.text_only, config.spoken)
+        groups = [
+            Group(example, prompt, rollouts)
+            for example, prompt, rollouts in zip(examples, prompts, sampled, strict=True)
+        ]
         self._took("sampling", started)
         return groups
 
@@ -120,17 +166,25 @@ class Sampler:
         started = time.perf_counter()
         answers = [answer for group in groups for answer in group.answers]
         scored = self.rewards.score(answers)
-        shape = (len(groups), -1)
+        came = np.array([[bool(rollout.tokens) for rollout in group.rollouts] for group in groups])
         channels: tuple[Judged, ...] = ("text", "speech", "format")
+
+        def placed(scores: Sequence[float | None]) -> np.ndarray:
+            result = np.full(came.shape, np.nan)
+            result[came] = _array(scores)
+            return result
+
+        def failed(name: str, scores: Sequence[float | None]) -> np.ndarray:
+            result = np.zeros(came.shape, dtype=bool)
+            result[came] = np.isnan(_array(scores)) & np.array(scored.asked[name], dtype=bool)
+            return result
+
         result = Rewarded(
             list(groups),
-            _array(scored.combined).reshape(shape),
-            {name: _array(self.rewards.combined_for(name, scored)).reshape(shape) for name in channels},
-            {name: _array(scores).reshape(shape) for name, scores in scored.parts.items()},
-            {
-                name: (np.isnan(_array(scores)) & np.array(scored.asked[name])).reshape(shape)
-                for name, scores in scored.parts.items()
-            },
+            placed(scored.combined),
+            {name: placed(self.rewards.combined_for(name, scored)) for name in channels},
+            {name: placed(scores) for name, scores in scored.parts.items()},
+            {name: failed(name, scores) for name, scores in scored.parts.items()},
         )
         self._took("rewards", started)
         return result
@@ -142,6 +196,7 @@ class Sampler:
             (group, rollout, self.text_only or (spoken is not None and k >= spoken))
             for group in groups
             for k, rollout in enumerate(group.rollouts)
+            if rollout.tokens
         ]
         waveforms: list[Waveform | None] = [None] * len(flat)
         if self.rewards.needs_audio:

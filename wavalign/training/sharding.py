@@ -98,6 +98,11 @@ def gathered(*models: nn.Module) -> Iterator[None]:
             part.reshard()
 
 
+def own(value: torch.Tensor) -> torch.Tensor:
+    """This process's share of a tensor, or all of it where it is not shared out."""
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
 def whole(value: torch.Tensor) -> torch.Tensor:
     """A tensor that may be shared out, whole, in every process. All must ask."""
     return value.full_tensor() if isinstance(value, DTensor) else value

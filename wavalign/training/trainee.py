@@ -104,6 +104,26 @@ class Trainee:
         """Inside, sampling and scoring without gradients need no other process, where weights are shared out."""
         return sharding.gathered(self.base.model, *([self.frozen.model] if self.frozen else []))
 
+    def snapshot(self) -> list[torch.Tensor]:
+        """A copy of what this process holds of the trained weights."""
+        return [sharding.own(p).detach().clone() for p in self.parameters]
+
+    @contextmanager
+    def at(self, weights: Sequence[torch.Tensor]) -> Iterator[None]:
+        """Inside, the policy has the trained weights of an earlier ``snapshot``; not for forwards with gradients."""
+        now = self.snapshot()
+        self._set(weights)
+        try:
+            yield
+        finally:
+            self._set(now)
+
+    @torch.no_grad()
+    def _set(self, weights: Sequence[torch.Tensor]) -> None:
+        for parameter, value in zip(self.parameters, weights, strict=True):
+            sharding.own(parameter).copy_(value)
+        self.stepped()
+
     def state(self, keep: bool, exporting: bool = False) -> dict[str, torch.Tensor] | None:
         """The weights for ``save_state``, or for ``export``, gathered where they are shared out: all processes must
         ask, and those that ``keep`` them get them. None where they are whole anyway."""
