@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import wavalign.torchaudio_guard  # noqa: F401
 
 # isort: split
-import numpy as np
 import pytest
 import torch
 
@@ -21,22 +17,15 @@ from tests.models.tiny_kimi import (
     DELAY,
     NAMES,
     OFFSET,
-    make_checkout,
-    make_published,
     make_tiny_kimi,
-    make_tiny_kimi_adapter,
 )
-from wavalign.codecs.kimi_audio import CHECKOUT, KimiAudioCodec
 from wavalign.dialogue import Dialogue, Turn
-from wavalign.models import kimi_loading, registry_code
+from wavalign.models import kimi_loading
 from wavalign.models.kimi_prompting import audio_of, text_of
 from wavalign.models.kimi_tokens import MARKS, Marks, Streams, grammar_of
 from wavalign.models.layout import LayoutError
 from wavalign.models.parallel_tokens import ParallelTokens, SpeechPieces
-from wavalign.models.protocol import Channel, CheckpointError, GenerationError, Request, Sampling
-from wavalign.models.registry import Registry
-from wavalign.models.registry_adding import Wish, look
-from wavalign.models.registry_layouts import layout_at
+from wavalign.models.protocol import Channel, GenerationError, Sampling
 
 TRUST = "WAVALIGN_TRUST_REMOTE_CODE"
 ENDS = Marks(msg_end=20, media_begin=21, media_end=22, blank=23, text_end=24, user=25, assistant=26, speak=27)
@@ -242,6 +231,30 @@ def test_each_token_is_scored_by_its_own_head_at_the_step_before(base: Any, dial
     assert scores.logprobs[0].numpy() == pytest.approx(torch.stack(wanted).numpy(), abs=1e-4)
 
 
+def test_every_weight_is_used_inside_the_networks_forward(base: Any) -> None:
+    """Where processes share out the weights, they are together there alone."""
+    inside: list[bool] = []
+    used: list[bool] = []
+    hooks = [
+        base.network.register_forward_pre_hook(lambda *_: inside.append(True)),
+        base.network.register_forward_hook(lambda *_: inside.pop() and None),
+    ]
+    hooks += [
+        module.register_forward_pre_hook(lambda *_: used.append(bool(inside)))
+        for module in base.network.modules()
+        if any(True for _ in module.parameters(recurse=False))
+    ]
+    model, prompt = base.policy({"base": None}), base.encode_prompt(SPOKEN, 10)
+    try:
+        ((rollout,),) = model.sample_groups([prompt], 1, Sampling(0.9, max_tokens=12))
+        model.score([prompt], [rollout.tokens])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert used
+    assert all(used)
+
+
 def test_rows_whose_texts_end_at_different_steps_are_what_they_are_alone(base: Any) -> None:
     model = base.policy({"base": None})
     sampling = Sampling(1.0, max_tokens=60, max_seconds=100.0, seed=3)
@@ -259,185 +272,6 @@ def test_without_a_description_text_is_greedy_and_speech_is_not(folder: Path, tm
     sampling = kimi_loading.default_sampling(tmp_path)
     assert (sampling.temperature, sampling.speech_temperature, sampling.top_k) == (0.0, 0.8, 10)
     assert kimi_loading.default_sampling(folder).temperature == 0.8
-
-
-# What is refused
-
-
-def _copied(folder: Path, tmp_path: Path) -> Path:
-    shutil.copytree(folder.parent / "tiny-codec", tmp_path / "tiny-codec", dirs_exist_ok=True)
-    return Path(shutil.copytree(folder, tmp_path / "copied"))
-
-
-def _changed(file: Path, **changes: Any) -> None:
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
-
-
-@pytest.mark.parametrize(
-    ("breaking", "words"),
-    [
-        (lambda at: shutil.rmtree(at / "whisper-large-v3"), "the Whisper encoder that Kimi-Audio hears through"),
-        (lambda at: _changed(at / "config.json", kimia_token_offset=OFFSET + 8), r"has 56 speech tokens .* 64 codes"),
-        (lambda at: _changed(at / "config.json", kimia_token_offset=300), "320 tokens, but from 300"),
-        (lambda at: _changed(at / "config.json", kimia_media_end=5), r"<\|im_media_end\|> is token \d+ of its tok.* 5"),
-        (lambda at: _changed(at / "config.json", kimia_adaptor_input_dim=33), "does not fit its config.json"),
-        (lambda at: _changed(at / "config.json", kimia_mimo_audiodelaytokens=None), "lacks kimia_mimo_audiodelayt"),
-        (lambda at: (at / "marks.model").write_text('["[PAD]"]'), r'has no token "<\|im_msg_end\|>"'),
-        (lambda at: (at / "marks.model").unlink(), "marks.model is missing"),
-        (lambda at: _changed(at / "kimi_audio.json", codec=3), "codec must be the path of a folder"),
-        (lambda at: _changed(at / "kimi_audio.json", voice="x"), "must be an object with whisper, codec and sampling"),
-        (lambda at: (at / "kimi_audio.json").unlink(), r"lacks audio_detokenizer/config\.yaml"),
-    ],
-)
-def test_what_is_missing_or_does_not_fit_is_one_sentence(
-    folder: Path, tmp_path: Path, breaking: Any, words: str
-) -> None:
-    copied = _copied(folder, tmp_path)
-    breaking(copied)
-    with pytest.raises(CheckpointError, match=words) as caught:
-        kimi_loading.load_base("copied", copied, trust_remote_code=True)
-    assert "\n" not in str(caught.value)
-
-
-def test_an_adapter_that_reaches_beyond_the_layers_is_refused(folder: Path, base: Any, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    adapter = make_tiny_kimi_adapter(tmp_path / "far", folder)
-    weights = load_file(adapter / "adapter_model.safetensors")
-    assert {key.split(".")[3] for key in weights} == {"layers", "mimo_layers"}
-    renamed = {key.replace("model.layers.0.mlp.up_proj", "lm_head"): tensor for key, tensor in weights.items()}
-    save_file(renamed, adapter / "adapter_model.safetensors")
-    with pytest.raises(CheckpointError, match=r'"far" changes lm_head, and in "tiny-base" only'):
-        kimi_loading.attach(base, "far", adapter)
-
-
-# The host's choice
-
-
-def test_the_page_tells_the_layout_and_asks_for_the_hosts_choice(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv(TRUST, raising=False)
-    copied = _copied(folder, tmp_path)
-    registry = Registry(tmp_path / "none", tmp_path)
-    looked = look(registry, Wish(str(copied)))
-    assert looked.layout == layout_at("copied", copied).name == "parallel"
-    assert f"{TRUST}={copied}" in looked.warnings[0]
-    with pytest.raises(CheckpointError, match=f"{TRUST}={copied}"):
-        Registry(tmp_path).load(["copied"])
-    monkeypatch.setenv(TRUST, str(copied))
-    assert not look(registry, Wish(str(copied))).warnings
-
-
-def test_the_estimate_counts_the_audios_layers_and_what_stands_beside(folder: Path) -> None:
-    from wavalign.models.memory_estimate import cache_bytes, estimate_folder, stored_in
-
-    told = estimate_folder(folder)
-    files = (folder / "model.safetensors", folder / "whisper-large-v3" / "model.safetensors")
-    beside = next((folder.parent / "tiny-codec").glob("*.safetensors"))
-    assert told.weights == sum(stored_in(file).loaded(4) for file in (*files, beside))
-    config = json.loads((folder / "config.json").read_text())
-    assert told.cache == cache_bytes(config, 4) == 2 * (3 + 2) * 2 * 8 * 512 * 2 * 4  # layers, heads, size, context
-
-
-def test_an_optimisers_state_in_the_detokenizers_file_is_not_counted(tmp_path: Path) -> None:
-    from wavalign.models.memory_estimate import stored_in
-
-    weights = {"speech_model.a": torch.zeros(10, 10), "speech_model.b": torch.zeros(7, dtype=torch.bfloat16)}
-    torch.save({"state_dict": weights, "optimizer": {"moments": torch.zeros(10_000)}}, tmp_path / "model.pt")
-    torch.save({"generator": weights}, tmp_path / "vocoder.pt")
-    assert dict(stored_in(tmp_path / "model.pt").floats) == {4: 400, 2: 14}
-    assert stored_in(tmp_path / "vocoder.pt").others == (tmp_path / "vocoder.pt").stat().st_size
-
-
-def test_the_same_python_files_elsewhere_may_run_and_others_may_not(folder: Path, tmp_path: Path) -> None:
-    environment = {TRUST: str(folder)}
-    copied = _copied(folder, tmp_path)
-    assert registry_code.may_run_code_in(folder, environment=environment)
-    assert registry_code.may_run_code_in(copied, environment=environment)
-    assert not registry_code.may_run_code_in(copied, environment={})
-    with (copied / "tokenization_kimia.py").open("a") as file:
-        file.write("\n")
-    assert not registry_code.may_run_code_in(copied, environment=environment)
-
-
-def test_code_that_is_borrowed_from_another_repository_may_not_run(folder: Path, tmp_path: Path) -> None:
-    copied = _copied(folder, tmp_path)
-    _changed(copied / "config.json", auto_map={"AutoConfig": "someone/else--configuration.Config"})
-    assert not registry_code.may_run_code_in(copied, environment={TRUST: str(folder)})
-
-
-# The published codec
-
-
-@pytest.fixture
-def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in [name for name in sys.modules if name.partition(".")[0] == "kimia_infer"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setenv(CHECKOUT.variable, str(make_checkout(tmp_path / "Kimi-Audio")))
-    return make_published(tmp_path / "published")
-
-
-def test_a_folder_as_published_hears_and_speaks_through_the_familys_codec(published: Path) -> None:
-    base = kimi_loading.load_base("published", published, trust_remote_code=True)
-    assert (base.codec.sample_rate, base.codec.tokens_per_second) == (24_000, 12.5)
-    prompt = base.encode_prompt(SPOKEN, 10)
-    ((_, recording),) = prompt.heard
-    assert len(recording.ids) == len(recording.features) == 12  # 0.9 s are 11.25 steps
-    model = base.policy({"published": None})
-    reply = model.reply_many([Request(SPOKEN, "published", Sampling(0.9, max_tokens=60, max_seconds=4.0))])[0]
-    assert len(reply.waveform.samples) == 1920 * len(model.tokens.codes_of(reply.tokens))
-    told = base.description.placed()
-    assert told["codec"] == {"type": "kimi_audio", "detokenizer": str(published)}
-
-
-@pytest.mark.parametrize("size", [1, 30, 31, 60, 75])
-def test_a_stream_gives_out_what_the_whole_is(published: Path, size: int) -> None:
-    codec = KimiAudioCodec.from_parts({}, published, torch.device("cpu"))
-    codes = [code % CODES for code in range(size)]
-    whole = codec.decode(codes).samples
-    stream = codec.stream()
-    pieces = [stream.push(codes[start : start + 7]) for start in range(0, size, 7)]
-    assert any(map(len, pieces)) == (size > 30)
-    assert np.array_equal(np.concatenate([*pieces, stream.finish()]), whole)
-    assert len(whole) == 1920 * size
-
-
-def test_replies_that_are_spoken_at_the_same_time_do_not_hear_each_other(published: Path) -> None:
-    codec = KimiAudioCodec.from_parts({}, published, torch.device("cpu"))
-    said = [[code % CODES for code in range(70)], [code % CODES for code in range(70, 0, -1)]]
-    both = [codec.stream(), codec.stream()]
-    made: list[list[np.ndarray]] = [[], []]
-    for start in range(0, 70, 10):
-        for number, stream in enumerate(both):
-            made[number].append(stream.push(said[number][start : start + 10]))
-    for number, stream in enumerate(both):
-        spoken = np.concatenate([*made[number], stream.finish()])
-        assert np.array_equal(spoken, codec.decode(said[number]).samples)
-
-
-@pytest.mark.parametrize(
-    ("gone", "words"),
-    [
-        ("audio_detokenizer/model.pt", r"The detokenizer in .* lacks audio_detokenizer/model\.pt"),
-        ("vocoder/config.json", r"lacks vocoder/config\.json"),
-        ("glm-4-voice-tokenizer", "hf download THUDM/glm-4-voice-tokenizer"),
-        ("checkout", "WAVALIGN_KIMI_AUDIO=FOLDER"),
-    ],
-)
-def test_what_the_familys_codec_lacks_is_one_sentence(
-    published: Path, gone: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no cache"))
-    if gone == "checkout":
-        monkeypatch.delenv(CHECKOUT.variable)
-    elif (published / gone).is_dir():
-        shutil.rmtree(published / gone)
-    else:
-        (published / gone).unlink()
-    with pytest.raises(CheckpointError, match=words) as caught:
-        kimi_loading.load_base("published", published, trust_remote_code=True)
-    assert "\n" not in str(caught.value)
 
 
 def test_targets_in_codes_that_are_no_reply_are_refused(base: Any) -> None:
