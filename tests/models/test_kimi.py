@@ -154,6 +154,13 @@ def test_an_earlier_reply_stands_in_both_streams(base: Any) -> None:
     assert text_of(prompt)[start : start + 10] == [*blank, *b"ok", *blank * 7]
 
 
+def test_an_earlier_reply_without_speech_ends_its_text(base: Any) -> None:
+    prompt = base.encode_prompt(TYPED.plus(Turn("assistant", text="ok")).plus(TYPED.turns[0]), 10)
+    start = len(base.encode_prompt(TYPED, 10)) // 2 - 1
+    assert audio_of(prompt)[start : start + 5] == _ids("assistant", "blank", "blank", "blank", "msg_end")
+    assert text_of(prompt)[start : start + 5] == [*_ids("blank"), *b"ok", *_ids("text_end", "blank")]
+
+
 def test_a_recording_counts_by_where_it_stands_and_by_what_it_is(base: Any) -> None:
     same, other = Dialogue((Turn("user", speech=hum(0.9)),)), Dialogue((Turn("user", speech=hum(0.9, 150.01)),))
     assert base.encode_prompt(SPOKEN, 10) == base.encode_prompt(same, 10)

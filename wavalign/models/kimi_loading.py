@@ -22,7 +22,7 @@ from wavalign.models.protocol import CheckpointError, Sampling
 from wavalign.models.registry import read_json
 
 _PARTS = ("embed_tokens", "layers", "norm", "mimo_layers", "mimo_norm")
-_SETTINGS = ("kimia_token_offset", "kimia_mimo_audiodelaytokens", "vocab_size", "max_position_embeddings")
+_SETTINGS = ("kimia_token_offset", "kimia_mimo_audiodelaytokens")
 
 
 def load_base(

@@ -208,7 +208,8 @@ class KimiPrompter:
         return self._positions([marks.user, *blanks, marks.msg_end], [marks.blank, *words, marks.blank])
 
     def _said(self, turn: Turn) -> tuple[list[int], list[int]]:
-        """Both streams of a reply, of one length, without the marks that end them."""
+        """Both streams of a reply, of one length, as the family writes them into a history: one that was only written
+        keeps the mark that ends its text, one that was spoken has neither that nor one behind its codes."""
         marks, start = self.marks, self.tokens.speech_start
         if turn.tokens is not None:
             if any(not 0 <= i < self.tokens.vocabulary_size for i in turn.tokens):
@@ -219,6 +220,7 @@ class KimiPrompter:
             speech = turn.codes or (self.ears.codec.encode_reply(turn.speech) if turn.speech is not None else [])
         if not words:
             raise GenerationError("A turn of the assistant has no words. Add its text.")
+        words = words if speech else [*words, marks.text_end]
         size = max(len(words), self.streams.delay + len(speech) if speech else 0)
         audio = [*[marks.blank] * self.streams.delay, *(start + code for code in speech)] if speech else []
         return tuple([*each, *[marks.blank] * (size - len(each))] for each in (audio, words))
