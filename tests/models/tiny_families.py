@@ -147,12 +147,19 @@ def qwen2_settings(vocabulary: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def network_of(family: str, vocabulary: int) -> torch.nn.Module:
+    """What a checkpoint of a family is, as transformers knows it."""
+    if family == "glm-4-voice":
+        return lively(GlmForCausalLM(glm_config(vocabulary)))
+    return lively(Qwen2ForCausalLM(Qwen2Config(**qwen2_settings(vocabulary))))
+
+
 def make_vita(folder: Path, codes: int = CODES, **description: Any) -> Path:
     """VITA-Audio-Plus-Vanilla; ``description`` goes into interleaved.json, which is left out without it."""
     tokenizer = make_tokenizer(VITA, "<|audio_{}|>", codes)
     settings = qwen2_settings(-(-len(tokenizer) // 8) * 8)
     torch.manual_seed(0)
-    tensors = dict(lively(Qwen2ForCausalLM(Qwen2Config(**settings))).state_dict())
+    tensors = dict(network_of("vita-audio-plus", settings["vocab_size"]).state_dict())
     tensors |= {
         "model.audio_model.model.weight": torch.randn(24, 560) * 0.3,
         "model.audio_model.model.bias": torch.zeros(24),
@@ -176,7 +183,7 @@ def make_step(folder: Path, codes: int = CODES, **description: Any) -> Path:
     tokenizer = make_tokenizer(STEP, "<audio_{}>", codes + 1)
     settings = qwen2_settings(-(-len(tokenizer) // 8) * 8)
     torch.manual_seed(0)
-    tensors = dict(lively(Qwen2ForCausalLM(Qwen2Config(**settings))).state_dict())
+    tensors = dict(network_of("step-audio-2", settings["vocab_size"]).state_dict())
     tensors["lm_head.weight"][tokenizer.convert_tokens_to_ids(f"<audio_{codes}>")] = 0  # never the likeliest
     tensors |= {"encoder.conv.weight": torch.randn(12, 16, 3) * 0.2, "encoder.conv.bias": torch.zeros(12)}
     tensors |= {"adapter.conv.weight": torch.randn(12, 12, 3) * 0.2, "adapter.conv.bias": torch.zeros(12)}
@@ -205,9 +212,7 @@ def make_glm(folder: Path, codes: int = CODES, **description: Any) -> Path:
     marks = {str(i): {"content": name, "special": name in GLM} for i, name in zip(places, added, strict=True)}
     vocabulary = -(-(places[-1] + 1) // 8) * 8
     torch.manual_seed(0)
-    made = glm_config(vocabulary)
-    network = lively(GlmForCausalLM(made))
-    tensors = chatglm_tensors(network.state_dict(), made.num_hidden_layers)
+    tensors = chatglm_tensors(network_of("glm-4-voice", vocabulary).state_dict(), 2)
     config = {
         "model_type": "chatglm", "architectures": ["ChatGLMForConditionalGeneration"],
         "auto_map": {"AutoModel": "modeling_chatglm.ChatGLMForConditionalGeneration"},

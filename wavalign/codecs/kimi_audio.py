@@ -7,7 +7,7 @@ checkpoint. 12.5 codes a second.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from wavalign.codecs.blocks import BlockStream, checked, fixed_noise
 from wavalign.codecs.checkouts import Checkout
 from wavalign.codecs.glm4_tokenizer import Glm4Tokenizer
 from wavalign.codecs.glm4voice import TOKENIZER, open_tokenizer
-from wavalign.codecs.parts import CodecError, find_part, need_files
+from wavalign.codecs.parts import CodecError, find_part, need_files, said_by
 
 SAMPLE_RATE = 24_000
 BLOCK = 30
@@ -52,6 +52,12 @@ class KimiAudioCodec:
         need_files(folder, _NEEDED, "The detokenizer")
         tokenizer = open_tokenizer(str(parts.get("tokenizer") or TOKENIZER), base, device)
         return cls(tokenizer, _detokenizer(folder, device), device)
+
+    @staticmethod
+    def missing(parts: Mapping[str, Any], base: Path | None) -> Iterator[str]:
+        """See ``COMPOSED``."""
+        tokenizer = str(parts.get("tokenizer") or TOKENIZER)
+        return said_by([lambda: find_part(tokenizer, base, "tokenizer"), CHECKOUT.folder])
 
     def encode(self, waveform: Waveform) -> list[int]:
         return self.tokenizer.encode(waveform)

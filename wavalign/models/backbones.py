@@ -45,7 +45,9 @@ def chatglm(folder: Path, config: Mapping[str, Any], settings: Mapping[str, Any]
         intermediate_size=config["ffn_hidden_size"],
         num_hidden_layers=config["num_layers"],
         num_attention_heads=config["num_attention_heads"],
-        num_key_value_heads=config["multi_query_group_num"],
+        num_key_value_heads=config[
+            "multi_query_group_num" if config["multi_query_attention"] else "num_attention_heads"
+        ],
         head_dim=config["kv_channels"],
         max_position_embeddings=config["seq_length"],
         rms_norm_eps=config["layernorm_epsilon"],

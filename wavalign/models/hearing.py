@@ -146,7 +146,8 @@ class HearingEmbedding(nn.Embedding):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         spoken = ids >= self.heard.first
-        if not bool(spoken.any()):
+        # One token a row is a reply going on: recordings stand in prompts, between marks.
+        if ids.shape[-1] == 1 or not bool(spoken.any()):
             return super().forward(ids)
         embedded = super().forward(ids.masked_fill(spoken, 0))
         vectors = self.heard.vectors(ids[spoken]).to(embedded.device, embedded.dtype)
