@@ -22,6 +22,7 @@ OUTSIDE_SPOKEN = (
     "That sounds like something outside the small world this model knows, so the answer may make no sense. Try one of "
     "the examples."
 )
+ONLY_HEARS = "Trained to listen, not to read: {}. The answer may make no sense; record the question instead."
 UNHEARD = "No clear words were heard, so the answer may make no sense. Speak a little closer to the microphone."
 _CLEAR_FIT = 0.55
 
@@ -85,6 +86,8 @@ class Answering:
     knows_more: frozenset[str] = frozenset()
     """Checkpoints that are not bound to the small world that the senses know: they get a typed turn in its own words,
     and what the senses would make of their words is not told."""
+    only_hear: frozenset[str] = frozenset()
+    """Checkpoints that were not trained to read: what is typed is put to them all the same, with a note."""
     recommended: Mapping[str, Sampling] = field(default_factory=dict)
     """What checkpoints recommend: of that the page leaves alone how many tokens a reply may have (a second of speech is
     12 tokens of one model and 200 of another) and the repetition guard."""
@@ -113,6 +116,9 @@ class Answering:
             asked = replace(asked, note=OUTSIDE_TYPED if outside and not even_if_outside else None)
             if asked.note:
                 return Exchange(asked, (), settings)
+        unread = sorted(self.only_hear.intersection(conversation.checkpoints))
+        if asked.turn.text is not None and unread and asked.note is None:
+            asked = replace(asked, note=ONLY_HEARS.format(" and ".join(unread)))
         sides = tuple(LiveSide() for _ in conversation.checkpoints)
         requests = [
             Request(

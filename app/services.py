@@ -206,6 +206,10 @@ class Services:
         """Those whose world is not the small one of the embedded model: they are asked whatever is asked."""
         return frozenset(name for name in names if self._family(name) != "closedtalk")
 
+    def only_hear(self, names: Sequence[str]) -> frozenset[str]:
+        """Those that were not trained to answer what is typed."""
+        return frozenset(name for name in names if not self._reads(name))
+
     def default_sampling(self, name: str | None) -> Sampling:
         """Where the page's sampling settings start: what the checkpoint recommends, or the library's own defaults."""
         from wavalign.models.protocol import CheckpointError, Sampling
@@ -244,7 +248,13 @@ class Services:
                         model = BorrowedModel(self.gpu, key, model.sample_rate)
                     self._models[key] = model
         recommended = {name: self.default_sampling(name) for name in key}
-        return Answering(self._models[key], self.senses, knows_more=self.knows_more(key), recommended=recommended)
+        return Answering(
+            self._models[key],
+            self.senses,
+            knows_more=self.knows_more(key),
+            only_hear=self.only_hear(key),
+            recommended=recommended,
+        )
 
     def loading(self, names: Sequence[str]) -> Generator[str, None, Answering]:
         """As ``answering``, and tells how far it is a few times a second.
@@ -325,6 +335,18 @@ class Services:
             return InterleavedDescription.read(checkpoint.base).family
         except CheckpointError:  # another layout
             return None
+
+    def _reads(self, name: str) -> bool:
+        from pathlib import Path
+
+        from wavalign.models.protocol import CheckpointError
+        from wavalign.models.registry_layouts import REMOTE, layout_at
+
+        try:
+            checkpoint = self.registry.checkpoint(name)
+            return checkpoint.layout == REMOTE or layout_at(checkpoint.base_name, Path(checkpoint.base)).reads
+        except CheckpointError:  # asking it says what is wrong with it
+            return True
 
     @staticmethod
     def _key(names: Sequence[str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from app.answering import OUTSIDE_SPOKEN, OUTSIDE_TYPED, UNHEARD, Answering, Heard
+from app.answering import ONLY_HEARS, OUTSIDE_SPOKEN, OUTSIDE_TYPED, UNHEARD, Answering, Heard
 from app.conversation import Asked, Conversation, Figures
 from app.services import Services, Stops
 from app.settings import Settings, SettingsError
@@ -98,6 +98,17 @@ def test_a_reply_may_have_as_many_tokens_as_its_checkpoint_recommends(services):
     assert [each.max_tokens for each in asked] == [4096, SHORT.max_tokens]
     assert [(each.repetition_window, each.repetition_penalty) for each in asked] == [(64, 1.1), (0, 1.0)]
     assert asked[0].temperature == asked[1].temperature
+
+
+def test_a_model_that_only_hears_is_asked_what_is_typed_with_a_note(services):
+    model = services.answering(NAMES).model
+    deaf = Answering(model, Hearing(), knows_more=frozenset(NAMES), only_hear=frozenset(NAMES[1:]))
+    _, exchange = run(deaf)
+    assert exchange.asked.note == ONLY_HEARS.format(NAMES[1])
+    assert len(exchange.answers) == 2
+    _, exchange = run(deaf, Asked(Turn("user", speech=hum())))
+    assert exchange.asked.note is None
+    assert services.only_hear(NAMES) == frozenset()
 
 
 def test_a_typed_turn_outside_the_world_is_not_asked_unless_insisted_on(services):

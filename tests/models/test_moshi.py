@@ -30,6 +30,7 @@ from wavalign.models.moshi_loading import load_base
 from wavalign.models.protocol import Channel, CheckpointError, GenerationError, Request
 from wavalign.models.registry import Registry
 from wavalign.models.registry_bases import footprint
+from wavalign.models.registry_layouts import layout_at
 from wavalign.models.shared_rows import Scored, SharedRow
 
 TYPED = Dialogue((Turn("user", text="What is seven plus five?"),))
@@ -437,3 +438,8 @@ def test_a_frozen_copy_stays_what_it_was(model: Any, assets: Path) -> None:
     assert kept.logprobs[0].numpy() == pytest.approx(rollout.logprobs, abs=1e-4)
     speech = model.channel_of(rollout.tokens) == Channel.SPEECH
     assert not np.allclose(changed.logprobs[0].numpy()[speech], rollout.logprobs[speech], atol=1e-3)
+
+
+def test_the_layout_is_told_from_the_config_and_does_not_read(assets: Path) -> None:
+    layout = layout_at("moshi", assets / "moshi")
+    assert (layout.name, layout.reads, layout.runs_code) == ("parallel", False, False)

@@ -60,7 +60,8 @@ class Layout:
     """``marker``: a file beside the weights; ``model_types`` and ``architectures``: as in ``config.json``.
 
     The marker is looked for first, on all lines, then the config. ``runs_code``: whether its module runs the Python
-    files of a checkpoint whose ``model_type`` transformers does not know; the host has to allow that.
+    files of a checkpoint whose ``model_type`` transformers does not know; the host has to allow that. ``reads``:
+    whether the family was trained to answer what is typed.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Layout:
     model_types: tuple[str, ...] = ()
     architectures: tuple[str, ...] = ()
     runs_code: bool = False
+    reads: bool = True
 
     def opened(self) -> Loader:
         return importlib.import_module(self.loader)
@@ -90,7 +92,7 @@ LAYOUTS: tuple[Layout, ...] = (
         architectures=("MoonshotKimiaForCausalLM",),
         runs_code=True,
     ),
-    Layout("parallel", "wavalign.models.moshi_loading", model_types=("moshi",)),
+    Layout("parallel", "wavalign.models.moshi_loading", model_types=("moshi",), reads=False),
 )
 """Several lines may carry one name: families of a layout that are opened by different modules."""
 
