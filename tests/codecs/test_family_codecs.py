@@ -9,6 +9,7 @@ import torch
 
 from tests.codecs import tiny_codecs as tiny
 from wavalign.audio import Waveform
+from wavalign.codecs.blocks import BlockStream
 from wavalign.codecs.checkouts import check_recipe
 from wavalign.codecs.glm4voice import open_tokenizer
 from wavalign.codecs.loading import CodecError, codec_folders, open_codec
@@ -71,6 +72,42 @@ def test_what_streams_is_what_decoding_gives_however_the_codes_come(base: Path, 
         assert len(codec.decode([]).samples) == 0
         with pytest.raises(ValueError, match=f"0..{size - 1}"):
             codec.decode([size])
+
+
+class Blocks:
+    """A session that tells what it is given."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[int, bool]] = []
+
+    def block(self, codes: list[int], last: bool) -> np.ndarray:
+        self.given.append((len(codes), last))
+        return np.zeros(len(codes), np.float32)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("codes", "ahead", "least", "given"),
+    [
+        (34, 0, 10, [(34, True)]),  # 25 and then 9 would leave less than 10 for the end
+        (35, 0, 10, [(25, False), (10, True)]),
+        (85, 0, 10, [(25, False), (50, False), (10, True)]),
+        (185, 0, 10, [(25, False), (50, False), (50, False), (50, False), (10, True)]),
+        (28, 3, 1, [(28, True)]),
+        (29, 3, 1, [(28, False), (4, True)]),  # 25 with 3 ahead, which the last block hears again
+        (0, 3, 1, []),
+    ],
+)
+def test_blocks_are_cut_by_the_number_of_codes(codes: int, ahead: int, least: int, given: list) -> None:
+    for piece in (1, 7, 200):
+        session = Blocks()
+        stream = BlockStream(lambda session=session: session, (25, 50), ahead, least)
+        for start in range(0, codes, piece):
+            stream.push(list(range(start, min(codes, start + piece))))
+        stream.finish()
+        assert session.given == given
 
 
 def test_a_reply_that_was_dropped_leaves_nothing_behind(base: Path) -> None:

@@ -22,10 +22,12 @@ from wavalign.dialogue import Dialogue, Turn
 from wavalign.models import families
 from wavalign.models.description import InterleavedDescription, LayoutError
 from wavalign.models.loading import load_base
+from wavalign.models.memory_estimate import estimate_folder
 from wavalign.models.protocol import CheckpointError, GenerationError, Sampling
 from wavalign.models.registry import Registry
 from wavalign.models.registry_adding import Wish, look
-from wavalign.models.registry_layouts import layout_at
+from wavalign.models.registry_hints import hints
+from wavalign.models.registry_layouts import layout_at, layout_of
 from wavalign.training.channels import FORMAT, SPEECH, TEXT, channels_of
 
 TYPED = Dialogue((Turn("user", text="What is"),))
@@ -339,6 +341,24 @@ def test_glm_4s_byte_pairs_are_read_as_the_tokenizer_that_wrote_them(bases: dict
         ids = bases["glm-4-voice"].tokenizer(text, add_special_tokens=False)["input_ids"]
         assert bases["glm-4-voice"].tokenizer.decode(ids) == text
     assert bases["glm-4-voice"].tokenizer("three")["input_ids"] == pairs.encode("three").ids
+
+
+@pytest.mark.parametrize("family", families.FAMILIES, ids=lambda family: family.name)
+def test_a_repository_is_known_before_it_is_downloaded(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WAVALIGN_GLM4_VOICE", "WAVALIGN_STEP_AUDIO_2"):
+        monkeypatch.delenv(name, raising=False)
+    config = {"model_type": family.model_types[0], "architectures": list(family.architectures)}
+    assert layout_of((), config, "it").name == "interleaved"
+    facts, warnings = hints(config, None, "owner/name", False)
+    assert facts == {"Family": family.title}
+    assert any("git clone" in warning for warning in warnings)
+    hears = family.name in ("vita-audio-plus", "step-audio-2")
+    assert any("WAVALIGN_TRUST_REMOTE_CODE=owner/name" in warning for warning in warnings) is hears
+
+
+def test_the_estimate_knows_the_caches_of_every_family(folders: Path) -> None:
+    """Keys and values: 2 x 2 layers x 2 heads x 8 numbers x 1024 tokens x 2 replies, of 4 bytes each."""
+    assert {estimate_folder(folders / name).cache for name in MAKERS} == {2 * 2 * 2 * 8 * 1024 * 2 * 4}
 
 
 def test_layers_that_predict_more_tokens_at_once_are_left_out(tmp_path: Path) -> None:

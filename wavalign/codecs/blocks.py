@@ -26,20 +26,23 @@ class BlockSession(Protocol):
 
 
 class BlockStream:
-    """A ``StreamingDecoder`` over blocks of ``sizes`` codes, the last size repeated."""
+    """A ``StreamingDecoder`` over blocks of ``sizes`` codes, the last size repeated; ``least`` codes, or all there are,
+    are kept for the block that ends the sound."""
 
-    def __init__(self, opened: Callable[[], BlockSession], sizes: Sequence[int], look_ahead: int = 0) -> None:
+    def __init__(
+        self, opened: Callable[[], BlockSession], sizes: Sequence[int], look_ahead: int = 0, least: int = 1
+    ) -> None:
         self._opened = opened
         self._sizes = list(sizes)
         self._look_ahead = look_ahead
+        self._reserve = max(look_ahead + 1, least)
         self._pending: list[int] = []
         self._session: BlockSession | None = None
 
     def push(self, codes: list[int]) -> np.ndarray:
         self._pending += codes
         made = []
-        # One code more than a block is waited for: the last block, which ends the sound, is never empty.
-        while len(self._pending) > self._sizes[0] + self._look_ahead:
+        while len(self._pending) >= self._sizes[0] + self._reserve:
             size = self._sizes[0]
             self._sizes = self._sizes[1:] or self._sizes
             made.append(self._current().block(self._pending[: size + self._look_ahead], False))

@@ -24,6 +24,8 @@ TOKENIZER, DECODER = "THUDM/glm-4-voice-tokenizer", "THUDM/glm-4-voice-decoder"
 SAMPLE_RATE = 22_050
 BLOCKS = (25, 50, 100, 150, 200)
 """Codes in a block, as the family's demo cuts them: short at first, so that speech begins early."""
+LEAST = 10
+"""Codes in the last block: the overlap with the block before is as long as 5."""
 CHECKOUT = Checkout(
     "GLM-4-Voice", "https://github.com/zai-org/GLM-4-Voice", "WAVALIGN_GLM4_VOICE",
     ("", "cosyvoice", "third_party/Matcha-TTS"),
@@ -81,7 +83,7 @@ class Glm4VoiceCodec:
 
 class Glm4VoiceStream(BlockStream):
     def __init__(self, codec: Glm4VoiceCodec) -> None:
-        super().__init__(lambda: _Session(codec), BLOCKS)
+        super().__init__(lambda: _Session(codec), BLOCKS, least=LEAST)
         self._size = codec.codebook_size
 
     def push(self, codes: list[int]) -> np.ndarray:
