@@ -26,6 +26,7 @@ from wavalign.models.kimi_tokens import MARKS, Marks, Streams, grammar_of
 from wavalign.models.layout import LayoutError
 from wavalign.models.parallel_tokens import ParallelTokens, SpeechPieces
 from wavalign.models.protocol import Channel, GenerationError, Sampling
+from wavalign.models.shared_rows import Scored, SharedRow
 
 TRUST = "WAVALIGN_TRUST_REMOTE_CODE"
 ENDS = Marks(msg_end=20, media_begin=21, media_end=22, blank=23, text_end=24, user=25, assistant=26, speak=27)
@@ -260,6 +261,21 @@ def test_every_weight_is_used_inside_the_networks_forward(base: Any) -> None:
             hook.remove()
     assert used
     assert all(used)
+
+
+@pytest.mark.parametrize("dialogue", [TYPED, SPOKEN], ids=["typed", "spoken"])
+def test_every_weight_has_a_gradient_whatever_is_scored(folder: Path, dialogue: Dialogue) -> None:
+    """Data parallelism waits for each of them; one that was not used has zeros."""
+    base = kimi_loading.load_base("tiny-base", folder, trust_remote_code=True)
+    base.unfreeze()
+    prompt, completion = base.encode_prompt(dialogue, 10), base.encode_target("one", [1, 2])
+    base.score_rows(base.model, [SharedRow(prompt, [Scored(completion, [0, 1])])], False).logprobs.sum().backward()
+    gradients = {name: weight.grad for name, weight in base.network.named_parameters()}
+    assert all(gradient is not None for gradient in gradients.values())
+    heard = [bool(gradient.any()) for name, gradient in gradients.items() if "vq_adaptor" in name]
+    assert any(heard) == (dialogue is SPOKEN)
+    only_of_speech = [gradient for name, gradient in gradients.items() if "mimo_" in name]
+    assert not any(gradient.any() for gradient in only_of_speech)  # only words were asked for
 
 
 def test_rows_whose_texts_end_at_different_steps_are_what_they_are_alone(base: Any) -> None:

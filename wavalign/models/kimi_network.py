@@ -161,7 +161,16 @@ class KimiNetwork(nn.Module):
             parts.append(chosen_logprobs(head(states[at[:, 0], at[:, 1]]), wanted))
         back = torch.tensor([number for stream in (0, 1) for each, number in order if each == stream])
         back = torch.argsort(back).to(embeds.device)
-        return tuple(torch.cat([text, audio])[back] for text, audio in zip(*parts, strict=True))
+        logprobs, entropy = (torch.cat([text, audio])[back] for text, audio in zip(*parts, strict=True))
+        return logprobs + self._unheard(inputs), entropy
+
+    def _unheard(self, rows: Sequence[Inputs]) -> torch.Tensor | float:
+        """Zero, with a gradient of zero for what projects recordings, where there is none among ``rows``."""
+        if not torch.is_grad_enabled() or any(row.heard for row in rows):
+            return 0.0
+        projecting = getattr(self.model, "vq_adaptor", None)
+        weights = [] if projecting is None else [p for p in projecting.parameters() if p.requires_grad]
+        return sum((0.0 * weight.sum() for weight in weights), start=0.0)
 
 
 def inputs_of(prompt: Sequence[int], columns: Columns | None = None) -> Inputs:
