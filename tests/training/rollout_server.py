@@ -91,7 +91,7 @@ class RolloutService:
 
     def generate(self, body: dict[str, Any]) -> tuple[int, Any]:
         own = body["sampling_params"]
-        about = (own["n"], own["temperature"], own["max_new_tokens"], own["sampling_seed"], own["stop_token_ids"])
+        about = (own["n"], own["temperature"], own["max_new_tokens"], len(self.asked), own["stop_token_ids"])
         replies = []
         for rollout in self.draw(body["lora_path"], body["input_ids"], *about):
             pairs = [[float(p), token, None] for p, token in zip(rollout.logprobs, rollout.tokens, strict=True)]

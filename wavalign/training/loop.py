@@ -364,7 +364,7 @@ class Trainer:
             "trained_parameters": sum(p.numel() for p in self.trainee.parameters),
             "precision": str(self.trainee.precision or torch.float32),
             "packed_rows": self.trainee.packed,
-            "weights_shared_out": self.trainee.sharded,
+            "parameters_held": sum(sharding.own(p).numel() for p in self.trainee.base.model.parameters()),
         }
         if self.method.samples:
             facts["replies_end_with_their_text"] = bool(self.text_only)

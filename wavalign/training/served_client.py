@@ -115,7 +115,6 @@ class Sglang:
                 "temperature": asked.temperature,
                 "top_p": asked.top_p,
                 "max_new_tokens": asked.max_tokens,
-                "sampling_seed": asked.seed,
                 "stop_token_ids": list(asked.stop),
                 "skip_special_tokens": False,
             },
