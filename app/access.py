@@ -53,14 +53,15 @@ PAGES: Mapping[str, Role] = {
 HANDLERS: Mapping[str, Mapping[str, Act]] = {
     "": {
         **dict.fromkeys(("send", "send_text", "recorded", "example", "again"), _TALK),
-        **dict.fromkeys(("afterwards", "stop", "new", "left", "offered", "keep", "header"), _FREE),
+        "afterwards": _MESSAGE,
+        **dict.fromkeys(("stop", "new", "left", "offered", "keep", "header"), _FREE),
     },
     "arena": {
         **dict.fromkeys(("send", "send_text", "recorded", "example"), _BATTLE),
         "arena": _MESSAGE,
         **dict.fromkeys(("header", "signed"), _FREE),
     },
-    "leaderboard": {"pick": _MESSAGE, **dict.fromkeys(("draw", "refresh", "header"), _FREE)},
+    "leaderboard": {**dict.fromkeys(("pick", "draw", "refresh"), _MESSAGE), "header": _FREE},
     "preferences": dict.fromkeys(("arena", "preferences", "train", "shelved", "stopped", "header"), _OWN),
     "train": dict.fromkeys(("train", "header"), _OWN),
     "evaluate": dict.fromkeys(("evaluate", "header"), _OWN),

@@ -27,6 +27,8 @@ QUEUED = 200
 """Events that may wait for a handler: plots and archives of replies that are there."""
 THREADS = 120
 """Who waits in line holds one."""
+SESSIONS = 1000
+"""Tabs whose conversations are kept; beyond, the one that was used longest ago is forgotten."""
 _FAVICON = PAGE_FILES / "favicon.svg"
 _HALF_MOON = (
     '<svg viewBox="0 0 24 24" aria-hidden="true"><circle cx="12" cy="12" r="8.5" fill="none" stroke="currentColor" '
@@ -100,6 +102,7 @@ def serve(services: Services) -> tuple[gr.Blocks, str]:
         },
         allowed_paths=[str(services.recordings.folder)],
         max_file_size=f"{services.settings.limits.upload_megabytes}mb",
+        state_session_capacity=SESSIONS,
         max_threads=THREADS,
         prevent_thread_lock=True,
     )

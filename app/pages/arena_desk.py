@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from app import my_votes
+from app import discretion, my_votes
 from app.asks import Asks
 from app.battles import BattleError, Stage
 from app.equaliser import TARGET_LUFS, loudness
@@ -55,7 +55,7 @@ def failure(error: Exception) -> Json:
     if isinstance(error, PlaybackError):
         return {"code": "playback", "message": str(error)}
     if isinstance(error, StoreError):
-        return {"code": "store", "message": str(error)}
+        return {"code": "store", "message": discretion.told(error)}
     traceback.print_exception(error, file=sys.stderr)
     return {"code": "fault", "message": "Something went wrong here, and was logged. Try again."}
 

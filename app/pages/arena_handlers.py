@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import line
+from app import discretion, line
 from app.battles import BattleError
 from app.callers import caller_of
 from app.conversation import Asked
@@ -134,7 +134,7 @@ class Handlers:
         try:
             opened = yield from self._opened(request, profile, Ticket.of(ticket), make_asked)
         except EXPECTED as error:
-            yield self._told(str(error), getattr(error, "code", None))
+            yield self._told(discretion.told(error), getattr(error, "code", None))
         except Exception as error:
             # The page is the outermost boundary: the log gets the traceback, the rater a sentence without names.
             traceback.print_exception(error, file=sys.stderr)

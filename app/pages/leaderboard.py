@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 import plotly.graph_objects as go
 
+from app import discretion
 from app.components import leaderboard_plots as plots
 from app.pages import leaderboard_view as view
 from app.pages.leaderboard_votes import SOURCES, Ballots, Boards, Source
@@ -99,7 +100,7 @@ class _Page:
             anchor = anchor if anchor in ballots.checkpoints else ballots.anchor
             board = self._boards.board(ballots, anchor)
         except StoreError as error:
-            return self._nothing(view.trouble(str(error)), ["human"], "human")
+            return self._nothing(view.trouble(discretion.told(error)), ["human"], "human")
         others = [name for name in board.checkpoints if name != anchor]
         focus = focus if focus in others else others[0]
         rows, hidden = _publishable(ballots, focus, anchor)
@@ -145,7 +146,7 @@ class _Page:
                 each["wav"] = each["audio"].read_bytes() if each["audio"] and each["audio"].is_file() else None
             return view.both(ballots.prompts.get(row.battle, ""), replies, row.reason)
         except StoreError as error:
-            return view.trouble(str(error))
+            return view.trouble(discretion.told(error))
 
     def _ballots(self, label: str | None) -> tuple[Ballots, list[Source]]:
         """The votes asked for, those of people by default, and the sources that there are."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import line, view
+from app import discretion, line, view
 from app.answering import Live, LiveSide
 from app.components.plots import speech_plot
 from app.conversation import SIDES, Asked, Conversation, ConversationError, Exchange
@@ -194,7 +194,7 @@ class Handlers:
                 raise CheckpointError(NO_CHECKPOINT)
             conversation, asked = session.conversation.without_last()
         except EXPECTED as error:
-            yield self._told(session, str(error))
+            yield self._told(session, discretion.told(error))
             return
         before = replace(session, conversation=conversation)
         yield from self._ask(before, left, right, lambda: asked, settings, request, again=True)
@@ -271,7 +271,7 @@ class Handlers:
         try:
             yield from self._answered(session, left, right, make_asked, settings, request, again)
         except EXPECTED as error:
-            yield self._told(session, str(error))
+            yield self._told(session, discretion.told(error))
         except Exception as error:
             # The page is the outermost boundary: the log gets the traceback, the visitor a sentence.
             traceback.print_exc(file=sys.stderr)

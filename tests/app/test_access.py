@@ -9,6 +9,7 @@ import pytest
 from app import access
 from app.access import Role, UndeclaredError
 from app.callers import Caller, Callers, address_of, is_foreign
+from app.discretion import discreet
 from app.host_key import LASTS_SECONDS, HostKey
 from app.limits import Limiter, LimitError, Rate
 from app.place import Place
@@ -181,3 +182,22 @@ def test_a_limiter_keeps_no_address_and_no_more_than_its_share_of_memory(monkeyp
         limiter.take("talk", "203.0.113.9", f"visitor {number}")
     assert len(limiter._times) <= 10
     assert "203.0.113.9" not in str(limiter._times)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "told"),
+    [
+        ("/home/ann/.cache/x/base/config.json is missing.", "…/config.json is missing."),
+        (
+            'Checkpoint "far" at http://10.0.0.5:8000/v1 does not answer.',
+            'Checkpoint "far" at its address does not answer.',
+        ),
+        ("The database sqlite:////home/ann/arena.sqlite3 cannot be used", "The database its address cannot be used"),
+        ("No server at 192.168.1.7:5432.", "No server at its address."),
+        (r"C:\Users\ann\base is empty.", "…/base is empty."),
+        ('Adapter "tuned" is for "base", and/or \'other\'.', 'Adapter "tuned" is for "base", and/or \'other\'.'),
+        ("Use 8 to 48 kHz; 1/2 of it is silent.", "Use 8 to 48 kHz; 1/2 of it is silent."),
+    ],
+)
+def test_an_error_tells_others_nothing_of_the_machine(sentence: str, told: str) -> None:
+    assert discreet(sentence) == told

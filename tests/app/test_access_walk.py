@@ -12,6 +12,7 @@ import gradio as gr
 import httpx
 import pytest
 from gradio.routes import App
+from playwright.sync_api import sync_playwright
 
 from app import access
 from app.access import Role, UndeclaredError
@@ -22,6 +23,7 @@ from app.services import Services
 from app.settings import Settings
 from tests.app.assets import make_tiny_assets
 from tests.app.space_server import CLIENT_SECRET, TOKEN, Server, running_space
+from tests.browser import chromium
 
 HOST_PAGES = sorted(page for page, role in access.PAGES.items() if role is Role.HOST)
 
@@ -380,3 +382,25 @@ def test_too_many_questions_are_told_when_to_come_back(space: Server, config: di
     assert "come back in" not in ends[19]
     assert "That is 20 questions within a minute" in ends[20]
     assert json.loads(ends[20].removeprefix("data: "))["success"] is False
+
+
+def test_the_printed_link_makes_a_browser_the_hosts_and_it_stays_so(space: Server) -> None:
+    """The token is behind #, which no server sees; pages offer what one may open."""
+    with sync_playwright() as playwright:
+        chrome = playwright.chromium.launch(executable_path=chromium.find(), args=["--no-sandbox"])
+        page = chrome.new_page()
+        page.set_default_timeout(60_000)
+        sent = []
+        page.on("request", lambda request: sent.append(request.url))
+        page.goto(f"{space.address}/train")
+        page.get_by_text("This page is the host's.").wait_for()
+        assert page.locator("nav a").all_inner_texts() == ["Talk", "Arena", "Leaderboard"]
+        page.goto(f"{space.address}/host#{TOKEN}")
+        page.locator("nav a", has_text="Train").wait_for()
+        assert not [url for url in sent if TOKEN in url.split("#")[0]]
+        page.goto(f"{space.address}/host")
+        page.get_by_role("button", name="Sign out").click()
+        page.locator(".frame-door", has_text="Host").wait_for()
+        page.goto(f"{space.address}/train")
+        page.get_by_text("This page is the host's.").wait_for()
+        chrome.close()
