@@ -125,7 +125,9 @@ def _gate(services: Services) -> Middleware:
 
 def _tell_the_host(services: Services, address: str) -> None:
     """The link that makes a browser the host's: on a terminal, which nothing keeps, else in a file of the host's."""
-    token = services.made_token
+    place, token = services.settings.place, services.made_token
+    if place.is_space and not place.has_login and services.host_key is None:
+        logs.say("Nobody can be the host here: set hf_oauth: true in the Space's README, or WAVALIGN_HOST_TOKEN.")
     if token is None:
         return
     link = f"{address.replace('//0.0.0.0', '//localhost').rstrip('/')}/host#{token}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,14 @@ def called(client: httpx.Client, index: int, data: list[Any], session: str) -> s
     return ""
 
 
+def event_named(config: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(each for each in config["dependencies"] if each["api_name"] == name)
+
+
+def labelled(config: dict[str, Any], label: str) -> int:
+    return next(each["id"] for each in config["components"] if each["props"].get("label") == label)
+
+
 def component(config: dict[str, Any], name: str) -> int:
     return next(each["id"] for each in config["components"] if each["props"].get("elem_id") == name)
 
@@ -79,6 +89,12 @@ def test_every_handler_has_a_declared_role(built: gr.Blocks) -> None:
     assert len(events) > 30
     for event in events:
         assert act_behind(event.fn).role >= access.PAGES[event.page], event.name
+
+
+def test_a_block_that_a_session_makes_anew_keeps_its_functions_guarded(built: gr.Blocks) -> None:
+    [block] = [each for each in built.blocks.values() if each.elem_id == "train"]
+    again = gr.HTML(**{**block.constructor_args, "render": False})
+    assert act_behind(again.train).role is Role.HOST
 
 
 def test_every_declared_handler_exists(built: gr.Blocks) -> None:
@@ -368,13 +384,30 @@ def test_a_visitor_reaches_what_is_theirs(space: Server, config: dict[str, Any])
         assert "token" not in asked(bob, config, "arena", "arena", {"do": "hello"}).json()
 
 
+def test_a_visitor_talks_hears_and_takes_the_conversation_along(space: Server, config: dict[str, Any]) -> None:
+    values = {each["id"]: each["props"].get("value") for each in config["components"]}
+    said = {component(config, "question"): "what is two plus two", labelled(config, "Longest reply (s)"): 1}
+    ask, after = (event_named(config, name) for name in ("send_text", "afterwards"))
+    with space.client(address="198.51.100.6") as visitor:
+        data = [said.get(id, values[id]) for id in ask["inputs"]]
+        ended = called(visitor, ask["id"], data, "talker")
+        assert json.loads(ended.removeprefix("data: "))["success"]
+        ended = called(visitor, after["id"], [None], "talker")
+        [archive] = re.findall(r'"url":"[^"]*/gradio_api/file=([^"]*conversation.zip)"', ended)
+        fetched = visitor.get(f"/gradio_api/file={archive}")
+        with zipfile.ZipFile(io.BytesIO(fetched.content)) as held:
+            assert any(name.endswith(".json") for name in held.namelist())
+        for private in (str(space.home), str(Path(__file__).parents[2])):
+            assert private not in ended
+
+
 def test_a_forged_account_of_a_rater_is_nobody(space: Server, config: dict[str, Any]) -> None:
     with space.signed_in("bob", secret="guessed") as forger:
         assert "token" in asked(forger, config, "arena", "arena", {"do": "hello"}).json()
 
 
 def test_too_many_questions_are_told_when_to_come_back(space: Server, config: dict[str, Any]) -> None:
-    index = next(each for each in config["dependencies"] if each["api_name"] == "send_text")
+    index = event_named(config, "send_text")
     values = {each["id"]: each["props"].get("value") for each in config["components"]}
     data = [values[id] for id in index["inputs"]]
     with space.client(address="198.51.100.8") as visitor:
