@@ -14,12 +14,13 @@ from typing import Any
 from app.jobs.job import Job, JobError
 from app.jobs.queue import Queue
 from evaluation.intervals import Estimate, bootstrap_mean, bootstrap_ratio
-from wavalign.models.protocol import CheckpointError
+from wavalign.models.protocol import CheckpointError, GenerationError
 from wavalign.models.registry import HOME_FOLDER, Registry
 from wavalign.training.journal import ADAPTER
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 PROMPTS = 40
+Measure = Callable[[str, str, Path, Path, int], dict[str, Any] | None]
 _SEED = 11
 
 
@@ -35,8 +36,11 @@ class Promotion:
 class Promotions:
     """Promotions under way and done, by job; each in a thread of its own."""
 
-    def __init__(self, queue: Queue, home: Path, assets: Path, prompts: int = PROMPTS) -> None:
+    def __init__(
+        self, queue: Queue, home: Path, assets: Path, prompts: int = PROMPTS, measure: Measure | None = None
+    ) -> None:
         self.queue, self.home, self.assets, self.prompts = queue, home, assets, prompts
+        self.measure = measure or compare
         self._known: dict[str, Promotion] = {}
         self._lock = threading.Lock()
 
@@ -68,10 +72,11 @@ class Promotions:
 
     def _run(self, job: Job, name: str) -> None:
         try:
-            words = promote(job, name, self.home, self.assets, lambda said: self._say(job.id, name, said), self.prompts)
+            told = lambda said: self._say(job.id, name, said)  # noqa: E731
+            words = promote(job, name, self.home, self.assets, told, self.prompts, self.measure)
             self.queue.move(job.id, (job.state,), promoted=name)
             self._known[job.id] = Promotion(name, "done", words)
-        except (JobError, CheckpointError) as error:
+        except (JobError, CheckpointError, GenerationError) as error:
             self._known[job.id] = Promotion(name, "failed", str(error))
         except Exception as error:  # the outermost boundary of the thread: the page gets a sentence
             self._known[job.id] = Promotion(name, "failed", f"{type(error).__name__}: {error}")
@@ -81,11 +86,17 @@ class Promotions:
 
 
 def promote(
-    job: Job, name: str, home: Path, assets: Path, told: Callable[[str], None] = print, prompts: int = PROMPTS
+    job: Job,
+    name: str,
+    home: Path,
+    assets: Path,
+    told: Callable[[str], None] = print,
+    prompts: int = PROMPTS,
+    measure: Measure | None = None,
 ) -> str:
     """Copies the adapter, measures it against what it was trained from, and registers it; says how it compares.
 
-    It appears among the checkpoints whole or not at all.
+    It appears among the checkpoints whole or not at all. ``measure`` does what ``compare`` does, elsewhere.
 
     Raises:
         JobError, CheckpointError: one sentence; then nothing is registered.
@@ -102,7 +113,7 @@ def promote(
         provenance = _provenance(place)
         start = str(provenance.get("start") or provenance.get("base"))
         told(f"Measuring {name} against {start} on held-out questions …")
-        measured = compare(name, start, assets, stage, prompts)
+        measured = (measure or compare)(name, start, assets, stage, prompts)
         provenance |= {"promoted_from": job.name, "measured": measured}
         (place / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
         (place / "README.md").write_text(_card(name, job, provenance, measured), encoding="utf-8")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app.jobs import causes, processes
@@ -115,12 +115,13 @@ def _alone(home: Path) -> Iterator[bool]:
     path = home / "jobs" / "reconcile.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    mine = False
     try:
-        try:
+        with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             mine = True
-        except OSError:
-            mine = False
         yield mine
     finally:
+        if mine:  # said, not left to the closing: a process that was forked meanwhile has the file open, too
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)

@@ -21,7 +21,7 @@ from app.jobs.bundle import bundle
 from app.jobs.job import AT_ONCE, GENTLY, Job, JobError
 from app.jobs.jobs import Jobs
 from app.jobs.launchers import launcher
-from app.jobs.promote import Promotions
+from app.jobs.promote import Measure, Promotions
 from app.jobs.summary import RunBook, summary
 from app.pages.train_form import DEMO_MINUTES, TrainForm
 from app.services import Services
@@ -31,6 +31,8 @@ Json = dict[str, Any]
 MOST_RUNS = 200
 MOST_SHOWN = 10
 LOG_SIZE = 20_000
+MEASURING_SECONDS = 120
+"""Of a lent GPU, for what is promoted."""
 READING_SECONDS = 0.15
 """Of long runs that were never looked at, a look reads so much and the next one goes on."""
 
@@ -56,8 +58,15 @@ class TrainDesk:
         with self._opening:
             if self._promotions is None:
                 home, assets = self.services.settings.home, self.services.settings.assets
-                self._promotions = Promotions(self.jobs.queue, home, assets)
+                self._promotions = Promotions(self.jobs.queue, home, assets, measure=self._measure_on_lent_gpu())
         return self._promotions
+
+    def _measure_on_lent_gpu(self) -> Measure | None:
+        """None where the app's own process may compute."""
+        gpu = self.services.gpu
+        if gpu is None:
+            return None
+        return lambda *what: gpu.work("app.jobs.promote:compare", what, max(MEASURING_SECONDS, gpu.slice_seconds))
 
     def answer(self, message: Any) -> Json:
         acts: dict[str, Callable[[Mapping[str, Any]], Json]] = {

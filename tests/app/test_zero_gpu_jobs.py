@@ -17,6 +17,7 @@ from app.jobs import dispatch
 from app.jobs.job import FINAL, GENTLY, Job
 from app.jobs.jobs import Jobs
 from app.jobs.launchers import zero_gpu
+from app.jobs.reconcile import _alone as reconciling
 from app.jobs.reconcile import reconcile
 from app.store import open_store
 from tests.training import letters  # noqa: F401  (its reward is known from here on)
@@ -170,6 +171,14 @@ def test_after_a_restart_of_the_app_the_same_attempt_goes_on(
     assert (job.state, job.attempt) == ("completed", 1)
     train(small("wavalign", steps=4, checkpoints={"every": 100, "keep": 2}), tmp_path / "whole", assets)
     assert measured(job.folder) == measured(tmp_path / "whole")
+
+
+def test_a_worker_that_is_forked_while_jobs_are_looked_at_holds_up_no_later_look(gpu: Gpu, jobs: Jobs, tmp_path: Path):
+    with reconciling(tmp_path) as first:
+        assert first
+        assert gpu.work("os:getpid", (), 20)  # the worker stays, with every file that was open
+    with reconciling(tmp_path) as again:
+        assert again
 
 
 def test_where_no_gpu_is_lent_such_a_job_waits_for_the_app(jobs: Jobs):

@@ -91,6 +91,11 @@ def GPU(task=None, *, duration=None, size=None):
     return generated if inspect.isgeneratorfunction(task) else called
 
 
+def gradio_auto_wrap(task):
+    """Gradio asks this for each of its handlers; wrapping all of them is an option that is off."""
+    return task
+
+
 class _Worker:
     def __init__(self, task) -> None:
         mine, self.arguments = _fork.Pipe(duplex=False)
