@@ -36,12 +36,23 @@ _TRIES = 8
 """Replies by which a question is found to be open."""
 
 
+class StudyError(RuntimeError):
+    """The study cannot begin; the message is one sentence."""
+
+
 def study(plan: Plan, work: Path, assets: Path) -> dict[str, Any]:
-    """All stages of one seed, those that are done left out; its figures as plain JSON."""
-    done = work / "figures.json"
+    """All stages of one seed, those that are done left out; its figures as plain JSON.
+
+    Raises:
+        StudyError: when the folder holds a study of another plan.
+    """
+    done, told = work / "figures.json", work / "plan.json"
+    if told.exists() and json.loads(told.read_text(encoding="utf-8")) != asdict(plan):
+        raise StudyError(f"{work} holds a study of another plan; choose another --work, or delete it.")
+    work.mkdir(parents=True, exist_ok=True)
+    told.write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
     if done.exists():
         return json.loads(done.read_text(encoding="utf-8"))
-    work.mkdir(parents=True, exist_ok=True)
     clock = _Seconds(work / "seconds.json", plan.seed)
     settings = Settings(home=work / "home", assets=assets, preload=False)
     if not (work / "export").exists():
@@ -207,10 +218,12 @@ def _reward(work: Path, assets: Path) -> Any:
 def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
+    from app.battles import BattleError
     from app.simulate_votes import CRITERIA
     from app.store import StoreError
     from wavalign.models.protocol import CheckpointError
     from wavalign.rewards.protocol import RewardError
+    from wavalign.training.pool import PoolError
 
     defaults = Settings.from_environment()
     parser = argparse.ArgumentParser(
@@ -232,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             plan = Plan(seed, votes=options.votes, criterion=options.criterion, steps=options.steps)
             folder = options.work / f"{plan.criterion}-seed-{seed}-votes-{plan.votes}-steps-{plan.steps}"
             results.append(study(plan, folder, defaults.assets))
-    except (StoreError, CheckpointError, RewardError) as error:
+    except (StudyError, StoreError, BattleError, CheckpointError, RewardError, PoolError) as error:
         print(f"The study cannot go on: {error}", file=sys.stderr)
         return 1
     given = " ".join(arguments if arguments is not None else sys.argv[1:])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from app import preference_study
-from app.preference_study import study
+from app.preference_study import StudyError, study
 from app.preference_study_page import ANCHORED, BASE, TUNED, page
 from app.preference_study_run import Plan, score
 from wavalign.audio import Waveform
@@ -85,6 +85,8 @@ def test_the_study_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pyt
     assert found["cpu_seconds"]["reward model"] >= 2.0
     assert study(Plan(0), tmp_path, tmp_path) == found
     assert calls == ["reward"]
+    with pytest.raises(StudyError, match="another plan"):
+        study(Plan(0, noise=0.5), tmp_path, tmp_path)
 
 
 class Says:
