@@ -1,10 +1,10 @@
 """From votes to a better model, end to end: ``python -m app.preference_study --seeds 0 1 2 --write``. Slow.
 
 Simulated raters, labelled so wherever they show, have a criterion that nothing else is told of: they want the right
-answer. They vote on battles between two samples of the base, sampled as in training, through the arena's own store and
-rules; the votes are exported; a reward model is trained on the export; a WavAlign run is trained with that reward
-alone. Then the criterion itself is measured on held-out prompts, which nobody voted on: of the base, of the run, and of
-a run that is the same but for the reward, the demonstrations alone.
+answer, unless ``--criterion`` says otherwise. They vote on battles between two samples of the base, sampled as in
+training, through the arena's own store and rules; the votes are exported; a reward model is trained on the export; a
+WavAlign run is trained with that reward alone. Then the criterion itself is measured on held-out prompts, which nobody
+voted on: of the base, of the run, and of a run that is the same but for the reward, the demonstrations alone.
 
 Every stage is kept in ``--work``, so that the command goes on where it was stopped.
 """
@@ -244,7 +244,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for seed in options.seeds:
             plan = Plan(seed, votes=options.votes, criterion=options.criterion, steps=options.steps)
             folder = options.work / f"{plan.criterion}-seed-{seed}-votes-{plan.votes}-steps-{plan.steps}"
-            results.append(study(plan, folder, defaults.assets))
+            found = study(plan, folder, defaults.assets)
+            if found["above_chance"]:
+                found["demonstrations"] = run.demonstrations(folder, defaults.assets)
+            results.append(found)
     except (StudyError, StoreError, BattleError, CheckpointError, RewardError, PoolError) as error:
         print(f"The study cannot go on: {error}", file=sys.stderr)
         return 1

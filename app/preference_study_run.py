@@ -15,8 +15,6 @@ from evaluation.intervals import Estimate, bootstrap_mean
 REWARD, POOL = "reward", "pool.json"
 ACCEPTABLE = 3.0
 """The reward's scale is centred there."""
-RIGHT = 4
-"""The least grade of a right answer."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,23 @@ def prompts(plan: Plan, work: Path, assets: Path, rewarded: list[str]) -> dict[s
     found = [each for batch in measure(examples, sampler, rewards, ACCEPTABLE, at_once=8) for each in batch]
     kept = write_pool(pool, found, 0.1, 0.9, {"samples": plan.tries, "pass_score": ACCEPTABLE, "seed": plan.seed})
     return {"kept": len(kept), "of": len(single)}
+
+
+def demonstrations(work: Path, assets: Path) -> dict[str, float]:
+    """Share of right answers among the demonstrations of the pool, and of all dialogues of one turn."""
+    from wavalign.training.data import load_examples
+    from wavalign.training.data_config import DataConfig
+
+    pool = json.loads((work / POOL).read_text(encoding="utf-8"))
+    right = {
+        each.id: _right(each.target_text or "", each)
+        for each in load_examples(DataConfig(), assets)
+        if each.id in pool["passed_of_scored"]
+    }
+    return {
+        "kept": sum(right[name] for name in pool["kept"]) / len(pool["kept"]),
+        "of": sum(right.values()) / len(right),
+    }
 
 
 def _config(plan: Plan, work: Path, name: str, overrides: list[str]) -> Any:
@@ -149,17 +164,22 @@ def measured(plan: Plan, work: Path, assets: Path, temperature: float | None) ->
 def score(criterion: str, model: Any, example: Any, tokens: Sequence[int]) -> float:
     """One reply's: 1 or 0 where the criterion is the right answer, else the criterion itself."""
     from app.simulate_votes import CRITERIA, Judged
-    from wavalign.closedtalk.grading import grade
-    from wavalign.closedtalk.world import item_of
     from wavalign.metrics.measures import measure
 
     text = model.text_of(tokens)
     if criterion == "right":
-        return float(grade(text, item_of(example.facts["item"])) >= RIGHT)
+        return float(_right(text, example))
     waveform = model.decode_speech(tokens)
     measures = {name: value for name, value in asdict(measure(waveform, text)).items() if value is not None}
     asked = example.prompt.turns[-1].text or ""
     return CRITERIA[criterion](Judged(asked, text, {**measures, "seconds": waveform.seconds}))
+
+
+def _right(text: str, example: Any) -> bool:
+    from wavalign.closedtalk.grading import is_correct
+    from wavalign.closedtalk.world import item_of
+
+    return is_correct(text, item_of(example.facts["item"]))
 
 
 def _json(estimate: Estimate | None) -> dict[str, float]:

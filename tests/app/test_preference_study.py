@@ -37,6 +37,7 @@ def result(seed: int, accuracy: float, gain: float = 0.1) -> dict[str, Any]:
         measured: dict[str, Any] = {name: estimate(0.7) for name in by_prompt} | {"by_prompt": by_prompt}
         measured |= {f"{TUNED} - {other}": estimate(gain) for other in (BASE, ANCHORED)}
         figures |= {"criterion": measured, "as_served": measured, "prompts": {"kept": 400, "of": 900}}
+        figures["demonstrations"] = {"kept": 0.52, "of": 0.6}
         figures["metrics"] = {"reward": [3.0, 3.5], "lambda": 0.21}
     return figures
 
@@ -49,9 +50,11 @@ def test_the_page_tells_what_was_measured_and_what_was_refused() -> None:
     assert "| 0 | 170 of 300 | **68.0 (58.0 to 78.0)** | 50.0 (" in text
     assert text.count("| 0 | 70.0 (60.0 to 80.0) |") == 2
     assert "**+10.0 (+0.0 to +20.0)**" in text
-    assert "| all | | | | **+6.0 (" in text  # the mean of 10 and 2
+    assert "| these runs | | | | **+6.0 (+6.0 to +6.0)** | **+16.0 (" in text  # the mean of 10 and 2; no prompt differs
+    assert "| any seed | | | | **+6.0 (-" in text  # two seeds say little of others
     assert "| **+16.0 (" in text  # 60 and 52 against 40
     assert "on 400 of 900 dialogues: reward 3.00 to 3.50, lambda 0.21" in text
+    assert "right in 52 % of these dialogues and in 60 % of all" in text
     assert "the right answer" in text
     assert "Seed 1: not above chance" in text
     assert "seed 1: reward" not in text
