@@ -32,7 +32,8 @@ def page(results: Sequence[dict[str, Any]], command: str) -> str:
         "# From votes to a better model: a study with simulated raters",
         "",
         f"Made by `{command}`, on one CPU core. Nobody listened: programs voted, and every one of their votes says "
-        "`simulated`. Each seed is a study of its own: its own votes, its own reward model, its own run.",
+        "`simulated`. Each seed is a study of its own: its own votes, its own reward model, its own run. Seed 0 was in "
+        "view when the settings were chosen, the others were not.",
         "",
         "## What was done",
         "",
@@ -55,7 +56,8 @@ def page(results: Sequence[dict[str, Any]], command: str) -> str:
             "",
             "## The criterion on held-out prompts",
             "",
-            f"{_MEASURED[kind]}, with 95 % intervals over prompts; the last two columns are gains, paired by prompt. "
+            f"{_MEASURED[kind]}, with 95 % intervals over prompts; the last two columns are gains, paired by "
+            "prompt, bold where the interval excludes zero. "
             f"Sampled at temperature {plan['temperature']}, as rollouts and battles are:",
             "",
             *_criterion(trained, "criterion", kind),
@@ -123,11 +125,11 @@ def _criterion(trained: Sequence[dict[str, Any]], measure: str, kind: str) -> It
     for each in trained:
         found = each[measure]
         cells = [_number(found[name], scale) for name in (BASE, ANCHORED, TUNED)]
-        cells += [f"**{_number(found[f'{TUNED} - {name}'], scale, '+')}**" for name in (BASE, ANCHORED)]
+        cells += [_gain(found[f"{TUNED} - {name}"], scale) for name in (BASE, ANCHORED)]
         yield f"| {_seed(each)} | " + " | ".join(cells) + " |"
     if len(trained) > 1:
         for name, mean in (("these runs", _of_these), ("any seed", _over_seeds)):
-            over = [f"**{_number(mean(trained, measure, other), scale, '+')}**" for other in (BASE, ANCHORED)]
+            over = [_gain(mean(trained, measure, other), scale) for other in (BASE, ANCHORED)]
             yield f"| {name} | | | | " + " | ".join(over) + " |"
         yield ""
         yield (
@@ -167,6 +169,11 @@ def _run(result: dict[str, Any]) -> str:
 
 def _seed(result: dict[str, Any]) -> int:
     return int(result["plan"]["seed"])
+
+
+def _gain(figures: dict[str, float], scale: float) -> str:
+    told = _number(figures, scale, "+")
+    return f"**{told}**" if figures["low"] > 0 or figures["high"] < 0 else told
 
 
 def _number(figures: dict[str, float], scale: float, sign: str = "") -> str:

@@ -44,15 +44,16 @@ def result(seed: int, accuracy: float, gain: float = 0.1) -> dict[str, Any]:
 
 def test_the_page_tells_what_was_measured_and_what_was_refused() -> None:
     text = page(
-        [result(0, 0.68), result(1, 0.52), result(2, 0.7, 0.02)], "python -m app.preference_study --seeds 0 1 2"
+        [result(0, 0.68, 0.15), result(1, 0.52), result(2, 0.7, 0.02)], "python -m app.preference_study --seeds 0 1 2"
     )
     assert "`python -m app.preference_study --seeds 0 1 2`" in text
     assert "| 0 | 170 of 300 | **68.0 (58.0 to 78.0)** | 50.0 (" in text
     assert text.count("| 0 | 70.0 (60.0 to 80.0) |") == 2
-    assert "**+10.0 (+0.0 to +20.0)**" in text
-    assert "| these runs | | | | **+6.0 (+6.0 to +6.0)** | **+16.0 (" in text  # the mean of 10 and 2; no prompt differs
-    assert "| any seed | | | | **+6.0 (-" in text  # two seeds say little of others
-    assert "| **+16.0 (" in text  # 60 and 52 against 40
+    assert "| **+15.0 (+5.0 to +25.0)** |" in text
+    assert "| +2.0 (-8.0 to +12.0) |" in text  # zero is not excluded: not bold
+    # The means of 15 and 2, and of 25 and 12; no prompt differs from another, and two seeds say little of others.
+    assert "| these runs | | | | **+8.5 (+8.5 to +8.5)** | **+18.5 (+18.5 to +18.5)** |" in text
+    assert "| any seed | | | | +8.5 (-" in text
     assert "on 400 of 900 dialogues: reward 3.00 to 3.50, lambda 0.21" in text
     assert "right in 52 % of these dialogues and in 60 % of all" in text
     assert "the right answer" in text
