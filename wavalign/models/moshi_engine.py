@@ -61,6 +61,7 @@ class MoshiSession:
         longest = max(map(len, read))
         padded = np.stack([np.pad(each, ((longest - len(each), 0), (0, 0))) for each in read])
         self.pads = torch.tensor([longest - len(each) for each in read], device=engine.device)
+        self.padded = bool(self.pads.any())  # asked once: the answer makes a GPU wait
         self.cache = DynamicCache()
         self.length = 0
         self.hidden = self._step(torch.from_numpy(padded).to(engine.device))
@@ -133,7 +134,7 @@ class MoshiSession:
         self.length += columns.shape[1]
         positions = (slots - self.pads[:, None]).clamp(min=0)
         mask = None
-        if bool(self.pads.any()):
+        if self.padded:
             mask = (torch.arange(self.length, device=columns.device) >= self.pads[:, None]).long()
         with self.engine.lock:  # embeddings are never adapted
             embeds = self.network.embedded(columns)
