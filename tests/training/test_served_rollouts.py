@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from wavalign.training.config import ConfigError, TrainConfig
 from wavalign.training.config_files import make_config
 from wavalign.training.journal import read_lines, read_metrics
 from wavalign.training.loop import Trainer
-from wavalign.training.served_rollouts import RolloutError
+from wavalign.training.served_rollouts import RolloutError, Served
+from wavalign.training.world import Alone
 
 FAST = {"optimiser": {"lr": 0.05, "warmup": 0}}
 
@@ -198,3 +200,15 @@ def test_a_server_that_was_started_anew_gets_the_adapter_again(service, assets, 
 def test_what_a_server_cannot_do_is_refused(changes, said) -> None:
     with pytest.raises(ConfigError, match=said):
         make_config({"rollouts": {"source": "served"}} | changes)
+
+
+def test_a_base_whose_prompts_or_sounds_are_no_tokens_is_refused(service, assets, tmp_path) -> None:
+    trainer = Trainer(served(service), tmp_path, assets, quiet=True)
+    about = (trainer.config.rollouts.server, "x", tmp_path, trainer.trainee, Alone(), print)
+    trainer.trainee.base.heard = object()
+    with pytest.raises(ConfigError, match="hears through an encoder"):
+        Served(*about)
+    trainer.trainee.base.heard = None
+    trainer.trainee.origin = replace(trainer.trainee.origin, layout="thinker-talker")
+    with pytest.raises(ConfigError, match="no server gives the tokens of its sound"):
+        Served(*about)

@@ -70,6 +70,11 @@ class Served:
                 f"rollouts.source served is for layouts with words and sounds in one stream of tokens; "
                 f"{trainee.base.name} is {trainee.origin.layout}, and no server gives the tokens of its sound."
             )
+        if getattr(trainee.base, "heard", None) is not None:
+            raise ConfigError(
+                f"rollouts.source served: {trainee.base.name} hears through an encoder, and its prompts are more than "
+                "tokens; sample locally."
+            )
         key = os.environ.get(config.key_env) if config.key_env else None
         if config.key_env and not key:
             raise ConfigError(f"rollouts.server.key_env: there is no {config.key_env} in the environment.")
