@@ -86,6 +86,22 @@ def test_an_adapter_that_reaches_beyond_the_layers_is_refused(folder: Path, tmp_
         kimi_loading.attach(base, "far", adapter)
 
 
+def test_rotations_have_the_base_that_the_published_config_tells(folder: Path, tmp_path: Path) -> None:
+    """It was written as transformers 4 wrote it; what full fine-tuning writes says the same."""
+    copied = _copied(folder, tmp_path)
+    config = json.loads((copied / "config.json").read_text())
+    config.pop("rope_parameters", None)
+    (copied / "config.json").write_text(json.dumps({**config, "rope_theta": 1e6}))
+    base = kimi_loading.load_base("copied", copied, trust_remote_code=True)
+    base.export(tmp_path / "exported", copied)
+    again = kimi_loading.load_base("exported", tmp_path / "exported", trust_remote_code=True)
+    steps = torch.arange(0, 8, 2) / 8  # a head has 32 / 4 numbers
+    for each in (base, again):
+        rotary = each.full.model.mimo_layers[1].self_attn.rotary_emb
+        assert torch.allclose(rotary.inv_freq, 1e6**-steps)
+        assert torch.allclose(rotary.cos_cached[3, :4], torch.cos(3 * 1e6**-steps))
+
+
 # The host's choice
 
 
