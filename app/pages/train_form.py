@@ -96,6 +96,7 @@ class TrainForm:
             "problems": problems,
             "yaml": config_form.to_yaml(config),
             "command": config_form.command_line(config, recipe),
+            "memory": self._memory(config)[0],
         }
 
     def wanted(self, message: Mapping[str, Any]) -> tuple[TrainConfig | None, dict[str, str], Json]:
@@ -117,6 +118,8 @@ class TrainForm:
         if "patience" in rest and rest["patience"] < 0:
             problems["patience"] = f"At least 0 is needed, got {rest['patience']}."
         rest["launcher"] = str(message.get("launcher") or self.services.launchers()[0])
+        if config is not None and rest["launcher"] == "local" and (refused := self._memory(config)[1]):
+            problems["memory"] = refused
         rest["notes"] = str(message.get("notes") or "")
         rest["parent"] = message.get("parent") if isinstance(message.get("parent"), str) else None
         rest["settings"] = {"stop_on_alarm": bool(message.get("stop_on_alarm")), "patience": rest.pop("patience", 0)}
@@ -148,6 +151,24 @@ class TrainForm:
         if config is not None:
             problems |= self._about_files(config)
         return config, problems
+
+    def _memory(self, config: TrainConfig) -> tuple[str, str]:
+        """What the job takes at most, of what this machine has; and why it cannot run here, or nothing."""
+        from wavalign.models.memory import total_bytes
+        from wavalign.models.memory_estimate import in_words
+        from wavalign.models.protocol import CheckpointError
+        from wavalign.training.job_memory import job_memory, too_large
+
+        device = "cpu" if all(is_cpu(each) for each in local_devices()) else "cuda"
+        try:
+            told = job_memory(config, self.services.registry.checkpoint(config.base), device)
+            whole = total_bytes(device)
+        except (CheckpointError, OSError, RuntimeError, KeyError, ValueError):
+            return "", ""  # what is wrong with the base is said elsewhere
+        words = f"Memory: {told.words()}. This {'machine' if device == 'cpu' else 'GPU'} has {in_words(whole)}."
+        if told.total > whole >= told.held:
+            words += " Lower micro_batch, rollouts.rows_at_once or rollouts.max_tokens if it runs out."
+        return words, too_large(told, whole, config) if told.held > whole else ""
 
     def _about_files(self, config: TrainConfig) -> dict[str, str]:
         """What the schema cannot know: whether the base and the data are there."""

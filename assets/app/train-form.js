@@ -121,6 +121,7 @@ function check() {
     if (answer.error) return answer.lost ? null : tell(answer.error);
     explain(answer.problems);
     if (answer.yaml) showText(answer.yaml, answer.command);
+    say(formBox.querySelector(".train-memory"), answer.memory || "");
   }, 350);
 }
 
@@ -275,9 +276,11 @@ function drawForm(described) {
   const go = make("button", "train-primary", "Start");
   go.id = "train-start";
   foot.append(go, make("span", "train-parent"));
+  const memory = make("p", "train-memory");
+  memory.setAttribute("aria-live", "polite");
   const summary = make("summary");
   summary.append(make("h2", "", "New job"));
-  body.append(first, foot, general, advanced, texts);
+  body.append(first, foot, memory, general, advanced, texts);
   card.append(summary, body);
   formBox.replaceChildren(card);
   form.recipe = choose.value = described.recipe;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 import sys
 import zipfile
@@ -111,6 +112,16 @@ def test_check_gives_yaml_and_command(desk: TrainDesk) -> None:
     back = desk.answer({"do": "fill", "yaml": answer["yaml"]})
     assert back["values"]["steps"] == "7"
     assert desk.answer({"do": "fill", "yaml": "steps: 0"})["problems"]["steps"]
+
+
+def test_memory_is_told_and_what_cannot_fit_is_refused(desk: TrainDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = form_of(desk)["start"]["plain"]
+    told = desk.answer({"do": "check", "plain": plain, "changes": {}})["memory"]
+    assert re.match(r"Memory: .* at most: weights .*, optimiser .*\. This (machine|GPU) has [0-9.]+ GB\.", told)
+    monkeypatch.setattr("wavalign.models.memory.total_bytes", lambda device: 1000)
+    answer = desk.answer({"do": "start", "plain": plain, "changes": {}})
+    assert "for weights, gradients and optimiser alone, and the device has 1 kB." in answer["problems"]["memory"]
+    assert desk.jobs.queue.jobs() == []
 
 
 def test_a_job_is_watched_and_its_curves_are_sent_once(desk: TrainDesk, assets: Path) -> None:

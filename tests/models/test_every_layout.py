@@ -30,7 +30,9 @@ from tests.training.tiny_run import small
 from wavalign.dialogue import Dialogue, Turn
 from wavalign.models.protocol import CheckpointError, GenerationError, Request, Sampling
 from wavalign.models.registry import Registry
+from wavalign.training.batch import Completion, Unit
 from wavalign.training.channels import SPEECH, TEXT, channels_of
+from wavalign.training.job_memory import job_memory
 from wavalign.training.journal import ADAPTER, read_metrics
 from wavalign.training.loop import Trainer
 from wavalign.training.plan import Scores
@@ -354,6 +356,48 @@ def test_full_fine_tuning_saves_a_base_that_loads(tiny: Tiny, tmp_path: Path) ->
     assert loaded.reply_many([Request(SPOKEN, "whole", sampling)])[0].tokens == mine.tokens
     after = policy.sample_groups([policy.encode_prompt(TYPED)], 1, few)
     assert not np.array_equal(before[0][0].logprobs, after[0][0].logprobs)
+
+
+def test_memory_is_told_of_what_is_then_trained(tiny: Tiny, trained: tuple[Trainer, Path]) -> None:
+    trainee = trained[0].trainee
+    told = job_memory(trainee.config, trainee.origin, "cpu")
+    assert told.adapter == 4 * sum(p.numel() for p in trainee.parameters)
+    loaded = sum(p.numel() * p.element_size() for name, p in trainee.network.named_parameters() if "lora_" not in name)
+    assert told.weights >= loaded
+    assert min(told.forward, told.rollouts) > 0
+
+
+def test_recomputed_activations_keep_less_and_teach_the_same(tiny: Tiny, trained: tuple[Trainer, Path]) -> None:
+    trainer, _ = trained
+    trainee, policy = trainer.trainee, trainer.trainee.policy
+    example = trainer.data[0]
+    target = policy.encode_target(example.target_text, example.target_speech)
+    unit = Unit(policy.encode_prompt(example.prompt), [Completion(target, policy.channel_of(target), target=True)])
+
+    def learnt() -> tuple[int, torch.Tensor]:
+        """Bytes kept for the backward pass, and the gradient."""
+        kept: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = -trainee.logprobs([unit]).logprobs.sum()
+        slopes = torch.autograd.grad(loss, trainee.parameters, allow_unused=True)
+        return sum(kept.values()), torch.cat([each.flatten() for each in slopes if each is not None])
+
+    whole, slope = learnt()
+    trainee.network.gradient_checkpointing_enable({"use_reentrant": False})
+    try:
+        less, again = learnt()
+    finally:
+        for module in trainee.network.modules():
+            if getattr(module, "gradient_checkpointing", False):
+                module.gradient_checkpointing = False
+    assert less < 0.8 * whole
+    assert torch.allclose(again, slope, rtol=1e-4, atol=1e-6)
+    assert float(slope.abs().max()) > 0
 
 
 def test_a_promoted_run_is_a_checkpoint(tiny: Tiny, trained: tuple[Trainer, Path]) -> None:

@@ -1,7 +1,8 @@
 """What the decoding loop asks of a network: read prompts once, then give the logits of one more token for every row.
 
-Two engines answer it: ``HfEngine`` for any transformers causal LM, ``FastLlama`` for small Llama and Qwen2 models on a
-CPU. Sessions own their caches and share the weights, so several can run at once.
+Three engines answer it: ``HfEngine`` for any transformers causal LM, ``FastLlama`` for small Llama and Qwen2 models on
+a CPU, ``StaticEngine`` where the host asks for it. Sessions own their caches and share the weights, so several can run
+at once.
 """
 
 from __future__ import annotations
@@ -58,10 +59,16 @@ def engine_for(model: Any, lock: threading.RLock | None = None) -> Engine:
 
     ``lock`` is held for every forward through the model's own modules.
     """
+    from wavalign.models import static_engine
     from wavalign.models.fast_llama import FastLlama
     from wavalign.models.hf_engine import HfEngine
 
-    return FastLlama(model) if FastLlama.fits(model) else HfEngine(model, lock)
+    if FastLlama.fits(model):
+        return FastLlama(model)
+    how = static_engine.chosen()
+    if how != "plain" and static_engine.StaticEngine.fits(model):
+        return static_engine.StaticEngine(model, lock, "inductor" if how == "compiled" else None)
+    return HfEngine(model, lock)
 
 
 def left_padded(

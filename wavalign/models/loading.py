@@ -14,6 +14,7 @@ from torch import nn
 
 import wavalign.torchaudio_guard  # noqa: F401  (transformers may look for torchaudio)
 from wavalign.codecs.loading import CodecError, open_codec
+from wavalign.models import attention
 from wavalign.models.backbones import BACKBONES, tokenizer_of
 from wavalign.models.channel_adapters import CHANNELS_FILE, ChannelRanks
 from wavalign.models.ears_code import settings_of
@@ -84,6 +85,8 @@ def load_base(
         if bars:
             logging.enable_progress_bar()
     check_loaded(name, model, info)
+    model.to(device)
+    attention.settle(model)
     try:
         tokens = resolve(description, tokenizer, model.get_output_embeddings().weight.shape[0])
         codec = open_codec(description.codec, folder, device)
@@ -95,7 +98,7 @@ def load_base(
             f'Checkpoint "{name}" has {description.speech_count} speech tokens, but its codec has '
             f"{codec.codebook_size} codes. Use the codec it was trained with."
         )
-    return Base(name, model.to(device).eval(), tokenizer, tokens, codec, heard, deaf)
+    return Base(name, model.eval(), tokenizer, tokens, codec, heard, deaf)
 
 
 def _hearing(

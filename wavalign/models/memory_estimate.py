@@ -17,6 +17,7 @@ import math
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,16 @@ def estimate_folder(folder: Path, dtype: str = "auto", device: str = "cpu") -> E
     if not files:
         raise CheckpointError(f"{folder} holds no weights (*.safetensors or *.bin). Restore the folder.")
     stored = added(stored_in(file) for file in [*files, *_beside(folder)])
+    return estimate(stored, config_of(folder), dtype, device)
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """``config.json``; empty where there is none that can be read."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        config = {}
-    return estimate(stored, config if isinstance(config, dict) else {}, dtype, device)
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def _beside(folder: Path) -> list[Path]:
@@ -140,11 +146,32 @@ def stored_in(file: Path) -> Stored:
     """
     if file.suffix != ".safetensors":
         return _of_training(file) or Stored({}, file.stat().st_size)
+    with _readable(file):
+        return of_header(_header(file))
+
+
+def shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors in a safetensors file; none of another kind of file.
+
+    Raises:
+        CheckpointError: when it has no header that can be read.
+    """
+    if file.suffix != ".safetensors":
+        return {}
+    with _readable(file):
+        return {name: tuple(each["shape"]) for name, each in _header(file).items() if name != "__metadata__"}
+
+
+def _header(file: Path) -> Any:
+    with file.open("rb") as opened:
+        size = struct.unpack("<Q", opened.read(8))[0]
+        return json.loads(opened.read(size)) if size < 100 * 2**20 else None
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
     try:
-        with file.open("rb") as opened:
-            size = struct.unpack("<Q", opened.read(8))[0]
-            header = json.loads(opened.read(size)) if size < 100 * 2**20 else None
-        return of_header(header)
+        yield
     except (OSError, struct.error, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{file.name} is truncated or not a safetensors file. Restore it.") from error
 

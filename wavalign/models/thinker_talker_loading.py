@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 import wavalign.torchaudio_guard  # noqa: F401  (transformers may look for torchaudio)
-from wavalign.models import loading
+from wavalign.models import attention, loading
 from wavalign.models.protocol import CheckpointError, Sampling
 from wavalign.models.registry import read_json
 from wavalign.models.thinker_talker import ThinkerTalkerModel
@@ -136,7 +136,10 @@ def _read(name: str, folder: Path, family: Family, device: torch.device, dtype: 
         if bars:
             logging.enable_progress_bar()
     loading.check_loaded(name, full, info)
-    return full.to(device).eval(), tokenizer, extractor
+    full.to(device)
+    for part in (full.thinker, full.talker):  # the vocoder keeps its own
+        attention.settle(part)
+    return full.eval(), tokenizer, extractor
 
 
 def _voices(name: str, folder: Path, family: Family) -> dict[str, Any]:

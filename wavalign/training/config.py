@@ -155,6 +155,8 @@ class Optimiser(_Block):
 
     lr: float = Field(1e-3, gt=0)
     """Learning rate at its peak."""
+    states: Literal["float32", "8bit"] = "float32"
+    """How the two averages of each weight are kept; 8bit takes a quarter of the memory and needs bitsandbytes."""
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.0, ge=0)

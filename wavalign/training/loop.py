@@ -23,13 +23,15 @@ from wavalign.rewards.combine import RewardMix
 from wavalign.rewards.registry import RewardContext
 from wavalign.training import checkpoints, sharding
 from wavalign.training.batch import Completion, Unit, flatten, micro_batches
-from wavalign.training.config import HybridMethod, LoraTuning, TrainConfig
+from wavalign.training.config import ConfigError, HybridMethod, LoraTuning, TrainConfig
 from wavalign.training.data import load_examples
 from wavalign.training.evaluate import Evaluator
 from wavalign.training.hybrid import Hybrid
+from wavalign.training.job_memory import refuse_if_too_large
 from wavalign.training.journal import ADAPTER, CHECKPOINTS, SAMPLES, Journal
 from wavalign.training.memory import peak_memory
 from wavalign.training.mirrors import mirrors_of
+from wavalign.training.optimiser import optimiser_of
 from wavalign.training.order import Order
 from wavalign.training.plan import Method, Plan, Scores
 from wavalign.training.preference import Preference
@@ -82,6 +84,10 @@ class Trainer:
         needs_reference = not isinstance(config.method, HybridMethod) or (
             config.method.preference.kl_text > 0 or config.method.preference.kl_speech > 0
         )
+        shards = self.accelerator.num_processes if sharding.is_sharding(self.accelerator) else 1
+        if shards > 1 and config.optimiser.states != "float32":
+            raise ConfigError("optimiser.states is 8bit, which does not go with weights that processes share out.")
+        refuse_if_too_large(config, registry.checkpoint(config.base), str(self.accelerator.device), shards)
         self.trainee = Trainee(config, registry, self.accelerator.device, needs_reference)
         context.base = self.trainee.base if isinstance(config.tuning, LoraTuning) else None
         self.method = self._method()
@@ -98,14 +104,7 @@ class Trainer:
         if config.evaluation.every:
             held_out = load_examples(config.evaluation.data, assets)
             self.evaluator = Evaluator(config.evaluation, self.trainee, held_out, config.rewards, context, self.world)
-        optimiser = config.optimiser
-        self.optimiser = torch.optim.AdamW(
-            self.trainee.parameters,
-            lr=optimiser.lr,
-            betas=optimiser.betas,
-            eps=optimiser.eps,
-            weight_decay=optimiser.weight_decay,
-        )
+        self.optimiser = optimiser_of(config.optimiser, self.trainee.parameters)
         self.trainee.module, self.optimiser = sharding.prepare(
             self.accelerator, self.trainee.base.model, self.optimiser
         )

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
+from wavalign.models import attention
 from wavalign.models.channel_adapters import ChannelRanks
 from wavalign.models.loading import ADAPTER_WEIGHTS, tensor_shapes
 from wavalign.models.protocol import Checkpoint, CheckpointError, TrainableBase
@@ -40,6 +41,7 @@ class Trainee:
         self.config = config
         self.origin: Checkpoint = registry.checkpoint(config.base)
         self.base: TrainableBase = _own_base(self.origin, device)
+        attention.settle_for_training(self.base.network)
         torch.manual_seed(config.seed)
         self.frozen: TrainableBase | None = None
         self.ranks: ChannelRanks | None = None
