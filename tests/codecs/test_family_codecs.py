@@ -11,7 +11,7 @@ from tests.codecs import tiny_codecs as tiny
 from wavalign.audio import Waveform
 from wavalign.codecs.blocks import BlockStream
 from wavalign.codecs.checkouts import check_recipe
-from wavalign.codecs.glm4voice import open_tokenizer
+from wavalign.codecs.glm4voice import CHECKOUT, open_tokenizer
 from wavalign.codecs.loading import CodecError, codec_folders, open_codec
 
 CPU = torch.device("cpu")
@@ -161,17 +161,27 @@ def test_without_a_checkout_the_host_is_told_which(base: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize(
     "recipe",
-    ["x: !apply:os.system [ls]", "x: !new:subprocess.Popen [ls]", "x: !!python/name:os.system", "%TAG ! !x\n---\na: 1"],
+    [
+        "x: !apply:os.system [ls]",
+        "x: !new:subprocess.Popen [ls]",
+        "x: !new:cosyvoice.flow.flow.os.system [ls]",  # by way of what a module of the family imports
+        "x: !apply:cosyvoice.flow.flow.Flow []",
+        "x: !new:cosyvoice.flow.flow.Other {}",
+        "x: !new:cosyvoice....flow.Flow {}",
+        "x: !include:other.yaml",
+        "x: !!python/name:os.system",
+        "%TAG ! !x\n---\na: 1",
+    ],
 )
-def test_a_recipe_that_would_run_something_else_is_refused(tmp_path: Path, recipe: str) -> None:
+def test_a_recipe_that_would_run_something_else_is_refused(base: Path, tmp_path: Path, recipe: str) -> None:
     (tmp_path / "config.yaml").write_text(recipe)
     with pytest.raises(CodecError, match=r"Use the folder as it is on the Hub[.]$"):
-        check_recipe(tmp_path / "config.yaml", ("cosyvoice",))
+        check_recipe(tmp_path / "config.yaml", CHECKOUT)
 
 
-def test_a_familys_own_recipe_passes(tmp_path: Path) -> None:
+def test_a_familys_own_recipe_passes(base: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(
         "__seed: !apply:random.seed [1986]\nrate: 22050\nflow: !new:cosyvoice.flow.flow.Flow\n  rate: !ref <rate>\n"
-        "  cfm: !new:omegaconf.DictConfig\n    content: {sigma: 1e-6}\nmel: !name:matcha.utils.audio.mel\n"
+        "  cfm: !new:omegaconf.DictConfig\n    content: {sigma: 1e-6}\nlater: !name:cosyvoice.flow.flow.Flow\n"
     )
-    check_recipe(tmp_path / "config.yaml", ("cosyvoice", "matcha", "omegaconf"))
+    check_recipe(tmp_path / "config.yaml", CHECKOUT)

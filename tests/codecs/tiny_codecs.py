@@ -132,6 +132,7 @@ def make_glm4_checkout(folder: Path) -> Path:
     """What WAVALIGN_GLM4_VOICE names."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "flow_inference.py").write_text(GLM_DECODER, encoding="utf-8")
+    _defines(folder / "cosyvoice" / "flow" / "flow.py")
     return folder
 
 
@@ -150,5 +151,11 @@ def make_step_checkout(folder: Path, streaming: bool = True) -> Path:
     """What WAVALIGN_STEP_AUDIO_2 names."""
     (folder / "assets").mkdir(parents=True, exist_ok=True)
     (folder / "token2wav.py").write_text(STEP_DECODER + (STEP_STREAMING if streaming else ""), encoding="utf-8")
+    _defines(folder / "cosyvoice2" / "flow" / "flow.py")
     write(folder / "assets" / "default_female.wav", Waveform(np.full(1600, 0.1, np.float32), 16_000))
     return folder
+
+
+def _defines(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("import os\n\n\nclass Flow:\n    pass\n", encoding="utf-8")

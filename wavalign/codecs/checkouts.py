@@ -5,11 +5,12 @@ The variable is the host's consent to run that code; no page and no file of a ch
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from wavalign.codecs.parts import CodecError
 _LOCK = threading.RLock()
 _SEEDS = {"random.seed", "numpy.random.seed", "torch.manual_seed", "torch.cuda.manual_seed_all"}
 _PLAIN_TAGS = {"ref", "copy", "tuple"}
+_LIBRARY = {"omegaconf.DictConfig", "whisper.tokenizer.get_tokenizer"}
+"""What the families' recipes name beside their own code."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,14 @@ class Checkout:
         return module
 
 
-def check_recipe(path: Path, packages: Sequence[str]) -> None:
-    """A hyperpyyaml file builds objects of the classes it names: only those of ``packages`` and seeds are let through.
+def check_recipe(path: Path, checkout: Checkout) -> None:
+    """A hyperpyyaml file builds what it names: only classes and functions that the checkout itself defines are let
+    through, and seeds. Names that lead from there to another module (``matcha.cli.os.system``) are not.
 
     Raises:
         CodecError: naming the tag that would run something else.
     """
+    roots = [checkout.folder() / place for place in checkout.paths]
     try:
         tokens = list(yaml.scan(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError) as error:
@@ -98,8 +103,27 @@ def check_recipe(path: Path, packages: Sequence[str]) -> None:
             continue
         handle, suffix = token.value
         kind, _, name = suffix.partition(":")
-        root = name.partition(".")[0]
         plain = not name and kind in _PLAIN_TAGS
-        builds = kind in ("new", "name", "apply") and (root in packages or (kind == "apply" and name in _SEEDS))
-        if handle != "!" or not (plain or builds):
-            raise CodecError(f"{path} would run {handle or ''}{suffix}. Use the folder as it is on the Hub.")
+        seeds = kind == "apply" and name in _SEEDS
+        builds = kind in ("new", "name") and (name in _LIBRARY or any(_defined(name, root) for root in roots))
+        if handle != "!" or not (plain or seeds or builds):
+            raise CodecError(
+                f"{path} would run {handle or ''}{suffix}, which {checkout.title} does not define. Use the folder as "
+                "it is on the Hub."
+            )
+
+
+def _defined(name: str, root: Path) -> bool:
+    """Whether ``name`` is a class or function that a file under ``root`` defines at its top level."""
+    module, _, last = name.rpartition(".")
+    parts = module.split(".")
+    if not all(part.isidentifier() for part in (*parts, last)):
+        return False
+    file = root.joinpath(*parts).with_suffix(".py")
+    if not file.is_file():
+        return False
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, UnicodeDecodeError):
+        return False
+    return any(isinstance(each, ast.ClassDef | ast.FunctionDef) and each.name == last for each in tree.body)

@@ -28,7 +28,6 @@ BLOCK = 25
 VOICE = "assets/default_female.wav"
 CHECKOUT = Checkout("Step-Audio 2", "https://github.com/stepfun-ai/Step-Audio2", "WAVALIGN_STEP_AUDIO_2")
 _FILES = ("flow.yaml", "flow.pt", "hift.pt", "campplus.onnx", "speech_tokenizer_v2_25hz.onnx")
-_PACKAGES = ("cosyvoice2", "flashcosyvoice", "omegaconf")
 
 
 class CosyVoice2Codec:
@@ -57,7 +56,7 @@ class CosyVoice2Codec:
         """
         folder = find_part(str(parts.get("decoder") or "token2wav"), base, "decoder")
         need_files(folder, _FILES, "The speech decoder")
-        check_recipe(folder / "flow.yaml", _PACKAGES)
+        check_recipe(folder / "flow.yaml", CHECKOUT)
         with CHECKOUT.importable() as checkout:
             voice = Path(str(parts["voice"])).expanduser() if parts.get("voice") else checkout / VOICE
             if not voice.is_file():

@@ -30,7 +30,6 @@ CHECKOUT = Checkout(
     "GLM-4-Voice", "https://github.com/zai-org/GLM-4-Voice", "WAVALIGN_GLM4_VOICE",
     ("", "cosyvoice", "third_party/Matcha-TTS"),
 )  # fmt: skip
-_PACKAGES = ("cosyvoice", "matcha", "omegaconf")
 
 
 class Glm4VoiceCodec:
@@ -138,7 +137,7 @@ def open_tokenizer(source: str, base: Path, device: torch.device | str = "cpu") 
 def _decoder(source: str, base: Path, device: torch.device) -> Any:
     folder = find_part(source, base, "decoder")
     need_files(folder, ("config.yaml", "flow.pt", "hift.pt"), "The speech decoder")
-    check_recipe(folder / "config.yaml", _PACKAGES)
+    check_recipe(folder / "config.yaml", CHECKOUT)
     with CHECKOUT.importable():
         made = CHECKOUT.module("flow_inference").AudioDecoder
         try:
