@@ -12,6 +12,7 @@ from app import logs
 from app.services import Services
 
 if TYPE_CHECKING:
+    from app.keeping import Keeping
     from app.pushing import Pushing
 
 PATIENCE, GRACE = 8.0, 4.0
@@ -44,7 +45,13 @@ class Ending:
             pass
 
 
-def end(services: Services, pushing: Pushing, patience: float = PATIENCE, grace: float = GRACE) -> None:
+def end(
+    services: Services,
+    pushing: Pushing,
+    keeping: Keeping | None = None,
+    patience: float = PATIENCE,
+    grace: float = GRACE,
+) -> None:
     """Nothing new is begun; replies are finished or stopped; votes go to the Hub.
 
     Jobs are processes of their own and go on; where they would end with the app, they save first.
@@ -55,4 +62,6 @@ def end(services: Services, pushing: Pushing, patience: float = PATIENCE, grace:
     pushing.stop()  # before jobs: it is short, and what it keeps is other people's
     if working := services.pause_jobs(JOBS_PATIENCE):
         logs.say(f"{working} jobs did not save in time; they go on from the save before.", event="jobs cut off")
+    if keeping is not None:
+        keeping.stop()
     logs.say("Ended." if not left else f"Ended while {left} replies were under way.", event="ended", cut_off=left)

@@ -16,6 +16,7 @@ from app.door import Door
 from app.ending import Ending, end
 from app.gate import Gate
 from app.guard import guard
+from app.keeping import keeping_of
 from app.pages import PAGES, Page
 from app.pages.arena import can_sign_in
 from app.pushing import Pushing
@@ -66,6 +67,7 @@ def launch(services: Services) -> None:
     Then nothing new is begun, what is being answered is finished, and votes that were not pushed yet go to the Hub.
     """
     ending = Ending.on_signals()
+    keeping = keeping_of(services.settings)
     pushing = Pushing(services)
     pushing.start()  # before anybody comes: an empty database is filled first
     if services.gpu is not None:  # what is in memory when the app is served is what every call finds there
@@ -76,7 +78,7 @@ def launch(services: Services) -> None:
     if services.settings.preload and services.gpu is None:
         services.preload(logs.say)
     ending.wait()
-    end(services, pushing)
+    end(services, pushing, keeping)
     demo.close(verbose=False)
 
 

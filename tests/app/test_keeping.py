@@ -1,0 +1,111 @@
+"""A machine that forgets, with a bucket: runs and checkpoints are copied there whole, and come back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from app.keeping import Keeping, keeping_of
+from app.place import Place
+from app.settings import Settings
+from wavalign.training import checkpoints
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A run at step 10 with an older state and a half-written one, and a promoted checkpoint."""
+    run = tmp_path / "home" / "runs" / "mine-001"
+    for step in (5, 10):
+        checkpoints.save(
+            run / "checkpoints", step, {}, lambda folder: (folder / "weights").write_text("w" * 50) and None
+        )
+    (run / "checkpoints" / ".tmp-step-15").mkdir()
+    (run / "checkpoints" / ".tmp-step-15" / "weights").write_text("half")
+    (run / "config.yaml").write_text("name: mine\n")
+    (run / "metrics.jsonl").write_text('{"step": 1}\n')
+    adapter = tmp_path / "home" / "checkpoints" / "better"
+    adapter.mkdir(parents=True)
+    (adapter / "adapter_config.json").write_text("{}")
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
+    (tmp_path / "home" / "checkpoints.yaml").write_text("{}\n")
+    return tmp_path / "home"
+
+
+def _fill(path: Path) -> None:
+    path.write_text("w" * 50)
+
+
+def kept(tmp_path: Path) -> set[str]:
+    place = tmp_path / "bucket" / "wavalign-workbench"
+    return {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
+
+
+def test_what_is_whole_is_copied_and_comes_back(home: Path, tmp_path: Path):
+    assert Keeping(home, tmp_path / "bucket").keep() > 0
+    assert not [name for name in kept(tmp_path) if "tmp-step" in name or "step-5" in name]
+    fresh = tmp_path / "fresh"
+    assert Keeping(fresh, tmp_path / "bucket").bring_back() == 2
+    assert checkpoints.latest(fresh / "runs" / "mine-001" / "checkpoints").step == 10
+    assert (fresh / "checkpoints" / "better" / "adapter_model.safetensors").read_bytes() == b"weights"
+    assert (fresh / "checkpoints.yaml").is_file()
+
+
+def test_only_what_grew_is_copied_again_and_the_older_state_goes(home: Path, tmp_path: Path):
+    keeping = Keeping(home, tmp_path / "bucket")
+    keeping.keep()
+    assert keeping.keep() == 0
+    (home / "runs" / "mine-001" / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
+    checkpoints.save(home / "runs" / "mine-001" / "checkpoints", 20, {}, lambda folder: None)
+    assert keeping.keep() > 1
+    steps = {name.split("/")[3] for name in kept(tmp_path) if "/checkpoints/step-" in name}
+    assert steps == {"step-20"}
+
+
+def test_a_copy_that_was_cut_off_is_no_state(home: Path, tmp_path: Path):
+    Keeping(home, tmp_path / "bucket").keep()
+    manifest = "runs/mine-001/checkpoints/step-10/manifest.json"
+    (tmp_path / "bucket" / "wavalign-workbench" / manifest).unlink()
+    fresh = tmp_path / "fresh"
+    Keeping(fresh, tmp_path / "bucket").bring_back()
+    assert checkpoints.latest(fresh / "runs" / "mine-001" / "checkpoints") is None
+
+
+def test_what_is_here_is_not_overwritten_by_what_was_kept(home: Path, tmp_path: Path):
+    Keeping(home, tmp_path / "bucket").keep()
+    (home / "runs" / "mine-001" / "config.yaml").write_text("name: newer\n")
+    assert Keeping(home, tmp_path / "bucket").bring_back() == 0
+    assert (home / "runs" / "mine-001" / "config.yaml").read_text() == "name: newer\n"
+
+
+def test_what_is_deleted_here_is_deleted_there_but_a_lost_disk_deletes_nothing(home: Path, tmp_path: Path):
+    keeping = Keeping(home, tmp_path / "bucket")
+    keeping.keep()
+    shutil.rmtree(home / "runs" / "mine-001")
+    keeping.keep()
+    assert not [name for name in kept(tmp_path) if name.startswith("runs/")]
+    Keeping(tmp_path / "empty", tmp_path / "bucket").keep()
+    assert "checkpoints/better/adapter_config.json" in kept(tmp_path)
+
+
+def test_a_bucket_that_cannot_be_written_is_told_once(home: Path, tmp_path: Path):
+    (tmp_path / "bucket").write_text("in the way")
+    told: list[str] = []
+    keeping = Keeping(home, tmp_path / "bucket", told.append)
+    keeping._once()
+    keeping._once()
+    assert len(told) == 1
+    assert "cannot be copied" in told[0]
+    assert json.loads((home / "checkpoints" / "better" / "adapter_config.json").read_text()) == {}
+
+
+def test_the_app_brings_back_first_and_copies_at_its_end(home: Path, tmp_path: Path):
+    (tmp_path / "bucket").mkdir()
+    place = Place(kind="space", space="ann/arena", bucket=tmp_path / "bucket")
+    keeping_of(Settings(home, tmp_path, place=place)).stop()
+    fresh = Settings(tmp_path / "fresh", tmp_path, place=place)
+    keeping_of(fresh).stop()
+    assert (fresh.home / "checkpoints" / "better" / "adapter_config.json").is_file()
+    assert keeping_of(Settings(home, tmp_path)) is None
