@@ -156,13 +156,19 @@ class Person:
         if account:
             headers["cookie"] = f"session={_session(account)}"
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{machine.port}", headers=headers, timeout=120)
-        self.config = self.http.get("/config").json()
+        self.configs: dict[str, dict[str, Any]] = {}
         self.session = os.urandom(6).hex()
         self.token = token
 
+    def config(self, page: str) -> dict[str, Any]:
+        """What a page is made of."""
+        if page not in self.configs:
+            self.configs[page] = self.http.get("/config", params={"page": page}).json()
+        return self.configs[page]
+
     def call(self, page: str, message: Mapping[str, Any]) -> dict[str, Any]:
         """What a page's script asks of the server."""
-        number = next(each["id"] for each in self.config["components"] if each["props"].get("elem_id") == page)
+        number = next(each["id"] for each in self.config(page)["components"] if each["props"].get("elem_id") == page)
         body = {"data": message, "component_id": number, "fn_name": page, "session_hash": self.session}
         answer = self.http.post("/gradio_api/component_server/", json=body)
         assert answer.status_code == 200, answer.text
@@ -172,8 +178,9 @@ class Person:
         self, page: str, name: str, data: list[Any], event: Any = None, seen: Callable[[dict], bool] = lambda _: False
     ) -> list[dict[str, Any]]:
         """What comes back of an event, until it ends or ``seen`` says that it is enough."""
-        mine = set(self.config["page"][page]["dependencies"])
-        known = (each for each in self.config["dependencies"] if each["id"] in mine)
+        config = self.config(page)
+        mine = set(config["page"][page]["dependencies"])
+        known = (each for each in config["dependencies"] if each["id"] in mine)
         wanted = next(each for each in known if each["api_name"].rstrip("_0123456789") == name)
         told = {"data": data, "fn_index": wanted["id"], "trigger_id": wanted["targets"][0][0], "event_data": event}
         session = os.urandom(6).hex()
@@ -190,12 +197,11 @@ class Person:
 
     def talk(self, question: str) -> str:
         """Asks on the Talk page with every setting as it stands there; all that came back, as text."""
-        components = {each["id"]: each["props"] for each in self.config["components"]}
+        config = self.config("")
+        components = {each["id"]: each["props"] for each in config["components"]}
         box = next(number for number, props in components.items() if props.get("elem_id") == "question")
         event = next(
-            each
-            for each in self.config["dependencies"]
-            if [box, "submit"] in [list(target) for target in each["targets"]]
+            each for each in config["dependencies"] if [box, "submit"] in [list(target) for target in each["targets"]]
         )
         values = [question if number == box else components[number].get("value") for number in event["inputs"]]
         told = {"data": values, "fn_index": event["id"], "trigger_id": box, "session_hash": self.session}
