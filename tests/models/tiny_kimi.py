@@ -63,25 +63,33 @@ class PrefixStreamingFlowMatchingDetokenizer:
     def __init__(self):
         self.semantic_fm = Part()
         self.semantic_fm.ode_wrapper = Part()
-        self.kept = None
+        self.semantic_fm.scheduler = Part()
+        self.semantic_fm.scheduler.neural_ode = None
+        self.clear_states()
 
     def clear_states(self):
-        self.kept = None
+        self.semantic_fm.ode_wrapper.kept = None
 
     def detokenize_streaming(self, semantic_token, is_final=False, upsample_factor=1):
+        scheduler = self.semantic_fm.scheduler
+        if scheduler.neural_ode is None:
+            scheduler.neural_ode = self.semantic_fm.ode_wrapper
         codes = semantic_token[0].repeat_interleave(480 * upsample_factor) / 64
         made = torch.sin(torch.arange(len(codes)) * 0.1) * codes + 0.01 * torch.randn(len(codes))
-        both = made if self.kept is None else torch.cat([self.kept, made])
+        kept = scheduler.neural_ode.kept
+        both = made if kept is None else torch.cat([kept, made])
         if is_final:
+            self.clear_states()
             return both[None]
-        self.kept = both[-len(made) // 2 :]
+        scheduler.neural_ode.kept = both[-len(made) // 2 :]
         return both[None, : -len(made) // 2]
 
 
 def get_audio_detokenizer(model_path):
     return PrefixStreamingFlowMatchingDetokenizer()
 """
-"""Takes the calls of the published one: half of a block is kept back until the next, and noise is drawn."""
+"""Takes the calls of the published one and keeps what it keeps: half of a block until the next, in a part that another
+holds on to once it was used. Noise is drawn."""
 
 
 def make_checkout(folder: Path) -> Path:

@@ -89,6 +89,8 @@ class _Session:
         own = copy.copy(codec.detokenizer)
         own.semantic_fm = copy.copy(own.semantic_fm)
         own.semantic_fm.ode_wrapper = copy.copy(own.semantic_fm.ode_wrapper)
+        own.semantic_fm.scheduler = copy.copy(own.semantic_fm.scheduler)
+        own.semantic_fm.scheduler.neural_ode = None  # it holds on to the wrapper that it was first used with
         own.clear_states()
         self.detokenizer = own
 
