@@ -21,7 +21,7 @@ from wavalign.audio import Waveform
 from wavalign.dialogue import Dialogue, Turn
 from wavalign.models import families
 from wavalign.models.description import InterleavedDescription, LayoutError
-from wavalign.models.loading import load_base
+from wavalign.models.loading import load_base, source_of
 from wavalign.models.memory_estimate import estimate_folder
 from wavalign.models.protocol import CheckpointError, GenerationError, Sampling
 from wavalign.models.registry import Registry
@@ -270,6 +270,12 @@ def test_without_the_hosts_consent_no_code_of_the_checkpoint_runs_and_typed_word
         model.encode_prompt(Dialogue((Turn("user", codes=(1, 2)),)))
 
 
+def test_what_the_host_is_to_name_is_the_hub_id_where_there_is_one() -> None:
+    cache = Path("/home/me/hub/models--VITA-MLLM--VITA-Audio-Plus-Vanilla/snapshots/abc")
+    assert source_of(cache) == "VITA-MLLM/VITA-Audio-Plus-Vanilla"
+    assert source_of(Path("/models/VITA-Audio-Plus-Vanilla")) == "/models/VITA-Audio-Plus-Vanilla"
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -333,6 +339,7 @@ def test_a_checkpoints_tensors_give_the_logits_of_the_network_they_came_from(bas
     ids = torch.arange(200)[None]
     with torch.no_grad():
         assert torch.allclose(base.network(ids).logits, theirs(ids).logits, atol=1e-6)
+    assert base.network.config.rope_parameters["rope_theta"] == (1e4 if family == "glm-4-voice" else 1e6)
 
 
 def test_glm_4s_byte_pairs_are_read_as_the_tokenizer_that_wrote_them(bases: dict) -> None:

@@ -101,6 +101,13 @@ def load_base(
     return Base(name, model.eval(), tokenizer, tokens, codec, heard, deaf)
 
 
+def source_of(folder: Path) -> str:
+    """The hub id of a folder in the Hub's cache, else the folder itself: what a host names to let its code run."""
+    kind, _, repo = folder.parent.parent.name.partition("--")
+    cached = folder.parent.name == "snapshots" and kind == "models" and repo
+    return repo.replace("--", "/", 1) if cached else str(folder)
+
+
 def _hearing(
     name: str, folder: Path, description: InterleavedDescription, model: Any, device: torch.device, trusted: bool
 ) -> tuple[Heard | None, str | None]:
@@ -115,7 +122,7 @@ def _hearing(
     if not trusted:
         return None, (
             f'"{name}" hears recordings only by Python code of its own, which the host has not allowed '
-            f"(WAVALIGN_TRUST_REMOTE_CODE={folder}). Type the question."
+            f"(WAVALIGN_TRUST_REMOTE_CODE={source_of(folder)}). Type the question."
         )
     if told.ears not in EARS:
         raise LayoutError(f'The layout\'s ears "{told.ears}" are not known; known are: {", ".join(EARS)}.')
