@@ -23,6 +23,7 @@ from tests.training.tiny_run import small
 from wavalign.training.config import ConfigError, TrainConfig
 from wavalign.training.config_files import save_config
 from wavalign.training.journal import read_lines
+from wavalign.training.sharding import check_layout
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,6 +132,12 @@ def test_a_launch_with_fsdp_is_not_taken_for_ddp(assets: Path, tmp_path: Path, m
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ConfigError, match="launched with FSDP"):
         train(small("sft", parallel="ddp"), tmp_path, assets)
+
+
+@pytest.mark.parametrize(("layout", "hears"), [("thinker-talker", False), ("interleaved", True)])
+def test_bases_that_cannot_share_out_their_weights_are_refused(layout: str, hears: bool) -> None:
+    with pytest.raises(ConfigError, match=r"omni has parts that are run by themselves\. Use parallel=ddp"):
+        check_layout("omni", layout, hears)
 
 
 def test_the_launch_files_name_their_own_command() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
 
 import tests.training.letters  # noqa: F401  (makes the reward known)
 from wavalign.training.config_files import load_config
@@ -26,7 +27,10 @@ def main(assets: Path, folder: Path) -> None:
         config = load_config(path)
         os.environ["ACCELERATE_USE_FSDP"] = "false" if config.parallel == "ddp" else launched
         AcceleratorState._reset_state()
-        Trainer(config, path.with_suffix(""), assets, quiet=True).run()
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_CPU
+        trainer = Trainer(config, path.with_suffix(""), assets, quiet=True)
+        assert trainer.accelerator.is_fsdp2 == trainer.trainee.sharded == (config.parallel != "ddp")
+        trainer.run()
 
 
 if __name__ == "__main__":

@@ -105,6 +105,9 @@ class Trainer:
             held_out = load_examples(config.evaluation.data, assets)
             self.evaluator = Evaluator(config.evaluation, self.trainee, held_out, config.rewards, context, self.world)
         self.optimiser = optimiser_of(config.optimiser, self.trainee.parameters)
+        if sharding.is_sharding(self.accelerator):
+            base = self.trainee.base
+            sharding.check_layout(base.name, self.trainee.origin.layout, getattr(base, "heard", None) is not None)
         self.trainee.module, self.optimiser = sharding.prepare(
             self.accelerator, self.trainee.base.model, self.optimiser
         )

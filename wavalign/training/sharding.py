@@ -50,11 +50,25 @@ def accelerator_of(config: TrainConfig) -> Accelerator:
             fsdp_version=2, auto_wrap_policy="transformer_based_wrap", cpu_ram_efficient_loading=False
         )
     accelerator = Accelerator(cpu=cpu, fsdp_plugin=plugin)
-    if accelerator.distributed_type == DistributedType.MULTI_CPU:
+    if cpu:
         # Accelerate shards on accelerators only, though torch does on processors as well.
         accelerator.state.distributed_type = DistributedType.FSDP
         accelerator.state.fsdp_plugin = plugin
+        PartialState._shared_state["distributed_type"] = DistributedType.FSDP  # where it is read again and again
     return accelerator
+
+
+def check_layout(name: str, layout: str, hears: bool) -> None:
+    """Refuses what reads weights past the layers that gather them. ``hears``: the base has an encoder of its own.
+
+    Raises:
+        ConfigError: for bases other than those of one stream of tokens.
+    """
+    if layout != "interleaved" or hears:
+        raise ConfigError(
+            f"parallel fsdp2 is for bases of one stream of tokens; {name} has parts that are run by themselves. "
+            "Use parallel=ddp."
+        )
 
 
 def prepare(
@@ -65,9 +79,7 @@ def prepare(
         accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = _layers(model)
     prepared = accelerator.prepare(model, optimiser)
     if is_sharding(accelerator):
-        # Whole parameters are made at the first gathering, and learn there which of them are trained.
-        with gathered(model):
-            pass
+        _settle(model)
     return prepared
 
 
@@ -76,7 +88,7 @@ def share_out(accelerator: Accelerator, frozen: nn.Module) -> None:
     from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 
     if is_sharding(accelerator):
-        fsdp2_prepare_model(accelerator, frozen)
+        _settle(fsdp2_prepare_model(accelerator, frozen))
 
 
 def is_sharding(accelerator: Accelerator) -> bool:
@@ -96,6 +108,17 @@ def gathered(*models: nn.Module) -> Iterator[None]:
         for part in parts:
             part.set_reshard_after_forward(part not in models, recurse=False)
             part.reshard()
+
+
+def _settle(model: FSDPModule) -> None:
+    """Decides what torch otherwise decides at the first forward, wherever that comes from.
+
+    ``model`` is the root: sampling may begin with a part of it. Whole parameters are made at the first gathering, and
+    learn there which of them are trained.
+    """
+    model._get_fsdp_state()._lazy_init()
+    with gathered(model):
+        pass
 
 
 def own(value: torch.Tensor) -> torch.Tensor:
