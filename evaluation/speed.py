@@ -6,6 +6,7 @@
     python -m evaluation.speed training      a training step against TRL's GRPOTrainer
     python -m evaluation.speed ratings       a million votes, against evalica
     python -m evaluation.speed jobs          what watching costs a training job, and the server
+    python -m evaluation.speed gpu           real sizes on a GPU, against generate and TRL
     python -m evaluation.speed sampler --json
 
 The machine's speed cancels out of the ratios; other work on it does not cancel fully, so the sides take turns and the
@@ -24,6 +25,8 @@ from pathlib import Path
 import torch
 
 from evaluation.figures import Section, table
+from evaluation.speed_gpu import gpu
+from evaluation.speed_gpu_models import SHAPES
 from evaluation.speed_jobs import jobs
 from evaluation.speed_ratings import ratings
 from evaluation.speed_sampler import sampler
@@ -42,6 +45,7 @@ BENCHMARKS: dict[str, Callable[[SpeedOptions], Section]] = {
     "training": training,
     "ratings": ratings,
     "jobs": jobs,
+    "gpu": gpu,
 }
 
 
@@ -55,11 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--assets", type=Path, default=ASSETS, help="the folder of the embedded checkpoints and data")
     parser.add_argument("--home", type=Path, default=HOME, help="the folder whose checkpoints/ holds adapters")
     parser.add_argument("--threads", type=int, default=1, help="of torch; small models are fastest with one")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="of gpu")
+    parser.add_argument("--size", default="small", choices=list(SHAPES), help="of gpu's random-weight checkpoints")
     options = parser.parse_args(arguments)
     if options.turns < 1:
         parser.error(f"--turns must be at least 1, got {options.turns}.")
     torch.set_num_threads(options.threads)
-    asked = SpeedOptions(options.assets, options.home, options.checkpoint, options.adapter, options.turns)
+    told = (options.assets, options.home, options.checkpoint, options.adapter, options.turns)
+    asked = SpeedOptions(*told, device=options.device, size=options.size)
     try:
         section = BENCHMARKS[options.benchmark](asked)
     except (CheckpointError, RuntimeError) as error:

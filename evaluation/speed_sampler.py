@@ -41,7 +41,7 @@ def _compared(model: InterleavedModel, batch: int, turns: int, bandwidth: float)
     sampling = Sampling(
         temperature=default.temperature, top_p=default.top_p, top_k=default.top_k, max_tokens=NEW_TOKENS
     )
-    prompts = _prompts(model, batch)
+    prompts = prompts_of(model, batch)
     rows = [Row(prompt, sampling, stream=index) for index, prompt in enumerate(prompts)]
     grammar = FreeGrammar(model.tokens.vocabulary_size)
     ids = torch.tensor(prompts, device=engine.device)
@@ -93,7 +93,7 @@ def _compared(model: InterleavedModel, batch: int, turns: int, bandwidth: float)
     return figures
 
 
-def _prompts(model: InterleavedModel, batch: int) -> list[list[int]]:
+def prompts_of(model: InterleavedModel, batch: int) -> list[list[int]]:
     """Spoken turns of random codes, all of ``PROMPT_TOKENS``: their content does not matter to the time."""
     marks = model.tokens.prompt
     around = (

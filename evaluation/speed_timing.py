@@ -21,6 +21,9 @@ class SpeedOptions:
     checkpoint: str
     adapter: str | None
     turns: int
+    device: str = "cuda"
+    size: str = "small"
+    """Of the random-weight checkpoints of ``gpu``."""
 
     def registry(self) -> Registry:
         return Registry(self.assets, self.home)

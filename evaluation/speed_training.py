@@ -11,7 +11,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +35,21 @@ _OVERRIDES = (
 )
 
 
-def training(options: SpeedOptions) -> Section:
-    """``step_ratio``, the phases of our step, and the peak memory of a step of each side."""
+def training(options: SpeedOptions, changes: Sequence[str] = ()) -> Section:
+    """``step_ratio``, the phases of our step, and the peak memory of a step of each side.
+
+    ``changes`` are fields of the job, as on the command line.
+    """
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     try:
         import trl  # noqa: F401
     except ImportError as error:
         raise RuntimeError("TRL is needed to compare with; pip install -r requirements-dev.txt") from error
-    config = load_config(recipes()["wavalign"], [*_OVERRIDES, f"base={options.checkpoint}"])
+    config = load_config(recipes()["wavalign"], [*_OVERRIDES, f"base={options.checkpoint}", *changes])
     with tempfile.TemporaryDirectory() as folder:
         ours = Trainer(config, Path(folder) / "ours", options.assets, options.home, quiet=True)
         lengths, phases, seconds = [], {name: [] for name in PHASES}, {"ours": [], "trl": []}
+        learnt: list[float] = []
         peaks: dict[str, list[float]] = {"ours": [], "trl": []}
 
         def our_step() -> dict[str, float]:
@@ -61,11 +65,13 @@ def training(options: SpeedOptions) -> Section:
         def after_their_step(number: int, took: float, peak: float) -> None:
             metrics, ours_took, ours_peak = _measured(our_step)
             if number < WARM_UP:
+                learnt[:] = [metrics["num_tokens"]]  # what the next steps count on from
                 return
             seconds["trl"].append(took)
             seconds["ours"].append(ours_took)
             peaks["trl"].append(peak)
             peaks["ours"].append(ours_peak)
+            learnt.append(metrics["num_tokens"])
             for name in PHASES:
                 phases[name].append(metrics.get(f"perf/{name}_s", 0.0))
 
@@ -81,6 +87,8 @@ def training(options: SpeedOptions) -> Section:
             target=TARGET,
             note=note,
         ),
+        Figure("learnt_tokens", "tokens that our step learns from", (learnt[-1] - learnt[0]) / options.turns),
+        Figure("sampled_tokens", "tokens that it samples", float(config.batch * config.rollouts.group_size * length)),
         Figure("ours_step", "our step", median["ours"], "s"),
         Figure("trl_step", "TRL's step", median["trl"], "s"),
         *(Figure(f"ours_{name}", f"of ours: {name}", statistics.median(phases[name]), "s") for name in PHASES),
@@ -151,7 +159,7 @@ def _train_with_trl(
             self.number += 1
 
     trainer = GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(str(trainee.origin.base), dtype=torch.float32),
+        model=AutoModelForCausalLM.from_pretrained(str(trainee.origin.base), dtype=trainee.network.dtype),
         reward_funcs=_length_of_text,
         args=settings,
         train_dataset=rows,
@@ -185,6 +193,10 @@ def _measured(step: Callable[[], Any]) -> tuple[Any, float, float]:
 
 def _forget_peak() -> None:
     """Gives freed memory back, so that the next peak is the step's own (Linux; elsewhere peaks are not reported)."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        return
     try:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
@@ -193,11 +205,11 @@ def _forget_peak() -> None:
 
 
 def _resident() -> float:
-    return _status("VmRSS")
+    return float(torch.cuda.memory_allocated()) if torch.cuda.is_available() else _status("VmRSS")
 
 
 def _peak() -> float:
-    return _status("VmHWM")
+    return float(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else _status("VmHWM")
 
 
 def _status(field: str) -> float:
