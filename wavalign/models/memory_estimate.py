@@ -230,6 +230,7 @@ def decoders(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     elif config.get("model_type") == "chatglm":
         names = {"num_hidden_layers": "num_layers", "num_key_value_heads": "multi_query_group_num"}
         names |= {"head_dim": "kv_channels", "max_position_embeddings": "seq_length"}
+        names |= {"vocab_size": "padded_vocab_size", "intermediate_size": "ffn_hidden_size"}
         yield {**config, **{ours: config.get(theirs) for ours, theirs in names.items()}}
     for name, nested in config.items():
         if isinstance(nested, Mapping) and name not in ("audio_config", "vision_config", "quantization_config"):
