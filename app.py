@@ -1,5 +1,6 @@
 """Starts WavAlign Workbench: ``python app.py``. Hugging Face Spaces runs this file."""
 
+import multiprocessing
 import os
 import sys
 
@@ -34,6 +35,8 @@ def main() -> None:
 
     launch(services)
     sys.stdout.flush()
+    for worker in multiprocessing.active_children():  # of a lent GPU; leaving so suddenly would leave them
+        worker.kill()
     os._exit(0)  # all is saved; a thread that does not end must not keep the machine waiting
 
 
