@@ -10,6 +10,7 @@ import base64
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -106,6 +107,24 @@ def _renamed(key: str, tensor: torch.Tensor, config: Any) -> dict[str, torch.Ten
     shared = config.num_key_value_heads * config.head_dim
     parts = zip("qkv", tensor.split([heads, shared, shared]), strict=True)
     return {f"{layer}self_attn.{name}_proj.{kind}": each.clone() for name, each in parts}
+
+
+def shapes_as_opened(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, tuple[int, ...]]:
+    """Names and shapes in a checkpoint's files as the network that is opened of them has them."""
+    if config.get("model_type") != "chatglm":
+        return shapes
+    heads = SimpleNamespace(
+        num_attention_heads=config["num_attention_heads"],
+        num_key_value_heads=config[
+            "multi_query_group_num" if config["multi_query_attention"] else "num_attention_heads"
+        ],
+        head_dim=config["kv_channels"],
+    )
+    opened: dict[str, tuple[int, ...]] = {}
+    for key, shape in shapes.items():
+        renamed = _renamed(key, torch.empty(shape, device="meta"), heads)
+        opened |= {name: tuple(tensor.shape) for name, tensor in renamed.items()}
+    return opened
 
 
 _GLM4_PATTERN = (

@@ -120,6 +120,10 @@ def job_memory(
     stored = estimate_folder(folder, dtype, device)
     own = [file for file in weight_files(folder) if file.parent == folder]  # below are encoders and vocoders
     shapes = {name: shape for file in own for name, shape in shapes_in(file).items()}
+    if config_of(folder).get("model_type") == "chatglm":
+        from wavalign.models.backbones import shapes_as_opened  # torch takes seconds to import
+
+        shapes = shapes_as_opened(config_of(folder), shapes)
     item = DTYPE_BYTES.get(dtype) or (4 if device == "cpu" else 2)
     products = 2 if config.precision == "bfloat16" or (config.precision == "auto" and device != "cpu") else 4
     weights, adapter, reference = stored.weights, 0, 0
