@@ -15,6 +15,7 @@ import argparse
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ PROMPT_TOKENS = 512
 _ADAM_BYTES = {"float32": 8.0, "8bit": 2 + 2 * 4 / 256}
 """Of a parameter: two averages of 4 bytes, or of 1 byte with a scale of 4 bytes for each 256."""
 _LAYER = re.compile(r"(?:^|\.)\w*layers\.\d+\.")
-_NEVER_TRAINED = re.compile(r"tower|visual|vision|encoder|adaptor|token2wav|code2wav|vocoder|codec|quantizer|whisper")
+_NEVER_TRAINED = re.compile(
+    r"tower|visual|vision|(?<!^transformer\.)encoder|adaptor|token2wav|code2wav|vocoder|codec|quantizer|whisper"
+)
 _NOT_ADAPTED = re.compile(r"expert|router|\.gate$|norm|embed")
 
 
@@ -82,6 +85,15 @@ class _Decoder:
     vocabulary: int
 
     @classmethod
+    def of_all(cls, config: Mapping[str, Any]) -> list[_Decoder]:
+        """Those that ``config.json`` tells the widths of; others count nothing beyond their weights."""
+        found = []
+        for each in decoders(config):
+            with suppress(KeyError, TypeError, ValueError, ZeroDivisionError):
+                found.append(cls.of(each))
+        return found
+
+    @classmethod
     def of(cls, config: Mapping[str, Any]) -> _Decoder:
         heads = int(config["num_attention_heads"])
         width = int(config["hidden_size"])
@@ -90,8 +102,10 @@ class _Decoder:
             inner = int(chosen) * int(config["moe_intermediate_size"])
             inner += int(config.get("shared_expert_intermediate_size") or 0)
         else:
-            inner = int(config.get("intermediate_size") or int(config.get("ffn_dim") or 8 * width) // 2)
-        return cls(int(config["num_hidden_layers"]), width, keys, inner, int(config["vocab_size"]))
+            told = config.get("intermediate_size") or config.get("ffn_hidden_size")
+            inner = int(told or int(config.get("ffn_dim") or 8 * width) // 2)
+        vocabulary = config.get("vocab_size") or config["padded_vocab_size"]
+        return cls(int(config["num_hidden_layers"]), width, keys, inner, int(vocabulary))
 
     def kept(self, item: int) -> int:
         """Bytes that a forward keeps of one token in one layer."""
@@ -138,7 +152,7 @@ def job_memory(
         item = 4
     if products < item:  # autocast keeps a copy of the weights that it multiplies
         weights += products * _trained(shapes)
-    found = [_Decoder.of(each) for each in decoders(config_of(folder))]
+    found = _Decoder.of_all(config_of(folder))
     states = round(trained * _ADAM_BYTES[config.optimiser.states])
     shared = [-(-each // shards) for each in (weights, adapter, 4 * trained, states, reference)]
     return JobMemory(*shared, _forward(config, found, products), _rollouts(config, found, item))
@@ -213,7 +227,8 @@ def _sides(shapes: Mapping[str, Sequence[int]], targets: Sequence[str]) -> Itera
             continue
         if not targets or any(f".{target}." in f".{path}." for target in targets):
             books = shape[0] if len(shape) == 3 else 1  # one matrix for each code book
-            yield books * (shape[-1] + shape[-2])
+            inputs = 3 if "query_key_value" in path else 1  # stored as one, adapted as three
+            yield books * (inputs * shape[-1] + shape[-2])
 
 
 def _trained(shapes: Mapping[str, Sequence[int]]) -> int:
