@@ -19,7 +19,7 @@ from tests.app.test_hosting_files import of
 from tests.training.test_loop import measured, train
 from wavalign.training.config_files import load_config
 
-STEPS = 100
+STEPS = 60
 CHANGES = {
     "batch": "2",
     "micro_batch": "2",
