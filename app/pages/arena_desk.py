@@ -96,7 +96,11 @@ class Desk:
         return rater
 
     def _hello(self, message: Mapping[str, Any], account: str | None) -> Json:
-        raters, where = self.services.raters, {"where": arena_view.where_it_goes(self.services.settings)}
+        raters = self.services.raters
+        where = {
+            "where": arena_view.where_it_goes(self.services.settings),
+            "about": arena_view.about_you(account is not None),
+        }
         self._tidy()
         if account is None and raters.rater_of(message.get("token")) is None:
             token = raters.issue()

@@ -28,6 +28,16 @@ def where_it_goes(settings: Settings) -> str:
     return said
 
 
+def about_you(signed_in: bool) -> str:
+    """What is kept of the person, as the consent says it."""
+    who = (
+        "A code made from your account's name with a secret key, never the name itself."
+        if signed_in
+        else ("A random number that this browser keeps. No name.")
+    )
+    return f"{who} Your network address is kept only as a keyed code, to stop floods of votes."
+
+
 def turn_of(delivered: Delivered) -> Json:
     """Both files travel in one answer: no names, no headers, no order of arrival, and the same length."""
     user = delivered.user

@@ -30,7 +30,7 @@ const keep = (token) => {
   try { localStorage.setItem(TOKEN_KEY, token); } catch { /* a private window: until it is closed */ }
 };
 
-const me = { token: read(), consent: null, votes: 0, today: 0, current: null, where: "" };
+const me = { token: read(), consent: null, votes: 0, today: 0, current: null, where: "", about: "" };
 
 async function call(what, data = {}) {
   let answer;
@@ -70,7 +70,7 @@ function arrived(answer) {
     me.token = answer.token;
     keep(answer.token);
   }
-  for (const name of ["consent", "votes", "today", "current", "where"]) if (name in answer) me[name] = answer[name];
+  for (const name of ["consent", "votes", "today", "current", "where", "about"]) if (name in answer) me[name] = answer[name];
   showFoot();
 }
 

@@ -41,7 +41,7 @@ function consentText() {
   const list = make("dl", "arena-facts");
   for (const [name, words] of [
     ["Recorded", "What you say or type here, both replies, how much of them you played, and your vote."],
-    ["About you", "A random number that this browser keeps. No name. Your network address is kept only as a keyed code, to stop floods of votes."],
+    ["About you", me.about],
     ["Where it goes", me.where],
     ["Erase", "“Erase my data” below this page removes all of it, recordings included, at any time. Copies of a published dataset that others made cannot be called back."],
   ]) {

@@ -105,6 +105,13 @@ def test_consent_says_where_it_goes(here):
     assert "private copy" in where
 
 
+def test_consent_says_what_is_kept_of_whoever_signed_in(here):
+    assert "random number" in here.desk.answer({"do": "hello"})["about"]
+    about = here.desk.answer({"do": "hello"}, account="ada")["about"]
+    assert "account" in about
+    assert "ada" not in about
+
+
 def test_a_signed_in_account_is_the_same_rater_everywhere(here):
     here.desk.answer({"do": "consent", "level": "publish"}, account="ada")
     assert here.desk.answer({"do": "hello"}, account="ada")["consent"] == "publish"
