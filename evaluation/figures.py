@@ -27,7 +27,8 @@ class Target:
 class Figure:
     """One line of a report. ``value`` None means that it could not be measured; ``unit`` "%" takes shares 0..1.
 
-    ``id`` is stable across versions ("base/accuracy_greedy"); ``note`` says what the reader must know.
+    ``id`` is stable across versions ("base/accuracy_greedy"); ``note`` says what the reader must know; ``lacking``
+    stands where the value would.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Figure:
     n: int | None = None
     target: Target | None = None
     note: str = ""
+    lacking: str = "not measured"
 
     @property
     def met(self) -> bool | None:
@@ -95,7 +97,7 @@ def _row(f: Figure) -> tuple[str, ...]:
         return "-" if value is None else _formatter(f.unit)(value)
 
     interval = "" if f.low is None or f.high is None else f"{show(f.low)} .. {show(f.high)}"
-    value = f"{show(f.value)} {f.unit}".strip() if f.value is not None else "not measured"
+    value = f"{show(f.value)} {f.unit}".strip() if f.value is not None else f.lacking
     mark = {None: "", True: "pass", False: "falls short"}[f.met]
     return f.label, value, interval, "" if f.n is None else str(f.n), _target(f, show), mark, f.note
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from evaluation.figures import Figure, Section
+from evaluation.speed_gpu_layouts import of_layouts
 from evaluation.speed_gpu_models import EMBEDDED, make_assets
 from evaluation.speed_sampler import prompts_of
 from evaluation.speed_timing import SpeedOptions, in_turn
@@ -31,6 +32,7 @@ from wavalign.models.protocol import Sampling
 from wavalign.models.static_engine import StaticEngine
 
 NO_GPU = "There is no GPU here. --device cpu --size tiny runs the same comparison on tiny models."
+HIDDEN = "Models load onto the GPU that is here; to measure the CPU, set CUDA_VISIBLE_DEVICES to nothing."
 _TINY_JOB = ("batch=1", "micro_batch=1", "rollouts.group_size=2", "rollouts.max_tokens=24")
 
 
@@ -42,6 +44,8 @@ def gpu(options: SpeedOptions) -> Section:
     """
     if options.device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(NO_GPU)
+    if options.device == "cpu" and torch.cuda.is_available():
+        raise RuntimeError(HIDDEN)
     cuda = options.device == "cuda"
     dtype = torch.bfloat16 if cuda else torch.float32
     tiny = options.size == "tiny"
@@ -52,6 +56,8 @@ def gpu(options: SpeedOptions) -> Section:
         names = make_assets(assets, options.assets, options.size, dtype)
         for name in [*names] if tiny else [EMBEDDED, *names]:
             figures += _of_one(replace(options, assets=assets, checkpoint=name), peak, tiny)
+    size = (_TINY_JOB, (1, 2), 8) if tiny else ((), (1, 16, 64), 128)
+    figures += of_layouts(options, peak, dtype, *size)
     device = torch.cuda.get_device_name() if cuda else "CPU"
     return Section(f"On {device}, weights in {dtype}".replace("torch.", ""), tuple(figures))
 
@@ -68,12 +74,12 @@ def _of_one(options: SpeedOptions, peak: float, tiny: bool) -> list[Figure]:
             figures.append(Figure(f"{name}/{way}_batch{batch}", f"{name}: {way}, batch {batch}", rate, "tokens/s"))
         best = max(rate for way, rate in rates.items() if way != "generate")
         label = f"{name}: utilisation while sampling, batch {batch}"
-        figures.append(Figure(f"{name}/sampling_mfu_batch{batch}", label, 100 * 2 * count * best / peak, "%"))
+        figures.append(Figure(f"{name}/sampling_mfu_batch{batch}", label, 2 * count * best / peak, "%"))
     del model, weights
     measured = training(options, _TINY_JOB if tiny else ()).figures
     value = {figure.id: figure.value for figure in measured}
     work = count * (4 * value["learnt_tokens"] + 2 * value["sampled_tokens"])
-    share = 100 * work / value["ours_step"] / peak
+    share = work / value["ours_step"] / peak
     figures += [replace(each, id=f"{name}/{each.id}", label=f"{name}: {each.label}") for each in measured]
     figures.append(Figure(f"{name}/step_mfu", f"{name}: utilisation in our step", share, "%"))
     return figures

@@ -26,7 +26,7 @@ from wavalign.training.loop import Trainer
 WARM_UP = 2
 TARGET = Target(low=2.0)
 PHASES = ("sampling", "decoding", "rewards", "plan", "forward", "optimiser")
-_OVERRIDES = (
+OVERRIDES = (
     "evaluation.every=0",
     "checkpoints.every=1000000",
     "tuning.kind=lora",
@@ -45,7 +45,7 @@ def training(options: SpeedOptions, changes: Sequence[str] = ()) -> Section:
         import trl  # noqa: F401
     except ImportError as error:
         raise RuntimeError("TRL is needed to compare with; pip install -r requirements-dev.txt") from error
-    config = load_config(recipes()["wavalign"], [*_OVERRIDES, f"base={options.checkpoint}", *changes])
+    config = load_config(recipes()["wavalign"], [*OVERRIDES, f"base={options.checkpoint}", *changes])
     with tempfile.TemporaryDirectory() as folder:
         ours = Trainer(config, Path(folder) / "ours", options.assets, options.home, quiet=True)
         lengths, phases, seconds = [], {name: [] for name in PHASES}, {"ours": [], "trl": []}
@@ -63,7 +63,7 @@ def training(options: SpeedOptions, changes: Sequence[str] = ()) -> Section:
         steps = WARM_UP + options.turns
 
         def after_their_step(number: int, took: float, peak: float) -> None:
-            metrics, ours_took, ours_peak = _measured(our_step)
+            metrics, ours_took, ours_peak = measured(our_step)
             if number < WARM_UP:
                 learnt[:] = [metrics["num_tokens"]]  # what the next steps count on from
                 return
@@ -183,7 +183,7 @@ def _length_of_text(completions: list[str], **_: Any) -> list[float]:
     return [1.0 + sum(map(ord, text)) % 5 for text in completions]
 
 
-def _measured(step: Callable[[], Any]) -> tuple[Any, float, float]:
+def measured(step: Callable[[], Any]) -> tuple[Any, float, float]:
     """What ``step`` gives, its wall seconds, and its peak memory in bytes above what was held before."""
     _forget_peak()
     before, started = _resident(), time.perf_counter()

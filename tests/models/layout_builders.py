@@ -5,7 +5,6 @@ A layout is one builder and one line of ``BUILDERS``.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -16,13 +15,11 @@ from typing import Any
 import wavalign.torchaudio_guard  # noqa: F401
 
 # isort: split
-import numpy as np
-
+from evaluation.speed_gpu_rows import rows_of_codes
 from tests import tiny
 from tests.codecs import tiny_codecs
 from tests.models import tiny_families, tiny_kimi, tiny_moshi, tiny_omni
 from tests.training import tiny_run
-from wavalign.audio import Waveform, write
 
 
 @dataclass(frozen=True)
@@ -95,26 +92,6 @@ BUILDERS: dict[str, Callable[[Path], Tiny]] = {
     "step-audio-2": step_audio_2,
 }
 """Layout or family -> what makes its checkpoints in an empty folder."""
-
-
-def hum(seconds: float, pitch: float = 150.0, sample_rate: int = 16_000) -> Waveform:
-    clock = np.arange(int(seconds * sample_rate)) / sample_rate
-    return Waveform((0.3 * np.sin(2 * np.pi * pitch * clock)).astype(np.float32), sample_rate)
-
-
-def rows_of_codes(folder: Path, books: int, codes: int, frames: int = 12) -> str:
-    """A JSONL file of four spoken questions with targets in a model's own codes; returns its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    lines = []
-    for number, words in enumerate(("one two", "three four five", "six", "seven eight")):
-        write(folder / f"{number}.wav", hum(0.4 + 0.1 * number, 120 + 20 * number))
-        drawn = rng.integers(0, codes, (frames + number, books)) + np.arange(books) * codes
-        row = {"id": str(number), "messages": [{"role": "user", "content": "<|audio|>"}], "audios": [f"{number}.wav"]}
-        row |= {"sft_target_text": words, "sft_target_codes": drawn.flatten().tolist(), "question_text": "what is it"}
-        lines.append(json.dumps(row))
-    (folder / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return str(folder / "rows.jsonl")
 
 
 def _interleaved(folder: Path, make: Callable[..., Path], family: str, **description: Any) -> Tiny:

@@ -23,9 +23,10 @@ from app.jobs.job import Job
 from app.jobs.promote import promote
 from evaluation.assess import Assessment, Place
 from evaluation.assess_plan import make_plan
+from evaluation.speed_gpu_rows import hum
 from evaluation.tasks.protocol import Item, MetricInfo, Scored
 from evaluation.tasks.registry import TASKS
-from tests.models.layout_builders import BUILDERS, Tiny, hum
+from tests.models.layout_builders import BUILDERS, Tiny
 from tests.training.tiny_run import small
 from wavalign.dialogue import Dialogue, Turn
 from wavalign.models.protocol import CheckpointError, GenerationError, Request, Sampling

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from evaluation.speed_gpu_rows import hum
 from tests import tiny
 from tests.codecs import tiny_codecs
 from tests.models import tiny_families
-from tests.models.layout_builders import hum
 from wavalign.audio import Waveform
 from wavalign.dialogue import Dialogue, Turn
 from wavalign.models import families

@@ -11,7 +11,7 @@ import wavalign.torchaudio_guard  # noqa: F401
 import pytest
 import torch
 
-from tests.models.layout_builders import hum
+from evaluation.speed_gpu_rows import hum
 from tests.models.tiny_kimi import (
     CODES,
     DELAY,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.models.layout_builders import hum
+from evaluation.speed_gpu_rows import hum
 from tests.models.tiny_kimi import CODES, OFFSET, make_checkout, make_published, make_tiny_kimi, make_tiny_kimi_adapter
 from wavalign.codecs.kimi_audio import CHECKOUT, KimiAudioCodec
 from wavalign.dialogue import Dialogue, Turn

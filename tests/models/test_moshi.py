@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import MoshiForConditionalGeneration
 
+from evaluation.speed_gpu_rows import hum
 from tests.models import tiny_moshi
-from tests.models.layout_builders import hum
 from wavalign.audio import Waveform
 from wavalign.dialogue import Dialogue, Turn
 from wavalign.models import moshi_network

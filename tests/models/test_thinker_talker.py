@@ -17,8 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from evaluation.speed_gpu_rows import hum
 from tests.models import tiny_omni
-from tests.models.layout_builders import hum
 from wavalign.dialogue import Dialogue, Turn
 from wavalign.models import thinker_talker_network
 from wavalign.models.logprobs import chosen_logprobs

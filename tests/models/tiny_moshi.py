@@ -10,49 +10,18 @@ import wavalign.torchaudio_guard  # noqa: F401
 
 # isort: split
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import MoshiConfig, MoshiForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-TEXTS = ("zero one two three four five six seven eight nine ten", "what is plus")
-MARKS = ("<unk>", "<s>", "</s>", "<pad>")
-CODES = 64
-BOOKS = 4
+from evaluation.speed_gpu_moshi import TINY, build, make_tokenizer
 
-
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Moshi's marks at Moshi's ids, then bytes and a few merges, so that every text can be read."""
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=list(MARKS), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        min_frequency=2, show_progress=False,
-    )  # fmt: skip
-    tokenizer.train_from_iterator([text for text in TEXTS for _ in range(9)], trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
-
-
-def make_config(vocabulary: int) -> MoshiConfig:
-    return MoshiConfig(
-        vocab_size=vocabulary, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, ffn_dim=128,
-        max_position_embeddings=200, sliding_window=200, num_codebooks=BOOKS,
-        audio_encoder_config={
-            "model_type": "mimi", "hidden_size": 32, "num_filters": 4, "codebook_size": CODES, "codebook_dim": 16,
-            "vector_quantization_hidden_dimension": 16, "num_quantizers": 8, "upsample_groups": 32,
-            "num_hidden_layers": 2, "intermediate_size": 48, "num_attention_heads": 2, "num_key_value_heads": 2,
-            "sliding_window": 12, "max_position_embeddings": 600,
-        },
-        depth_decoder_config={
-            "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 64,
-            "max_position_embeddings": BOOKS + 1, "sliding_window": BOOKS,
-        },
-    )  # fmt: skip
+CODES = TINY.mimi["codebook_size"]
+BOOKS = TINY.books
 
 
 def make_moshi(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Any:
     """Transformers' model, in eval mode."""
     torch.manual_seed(seed)
-    model = MoshiForConditionalGeneration(make_config(len(tokenizer))).eval()
+    model = build(TINY)[0].eval()
     with torch.no_grad():  # the usual 0.02 would make every logit alike; errors would not show
         for part in (model.embed_tokens, model.decoder, model.depth_decoder):
             for name, parameter in part.named_parameters():

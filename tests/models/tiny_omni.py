@@ -13,89 +13,26 @@ import wavalign.torchaudio_guard  # noqa: F401
 
 # isort: split
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, PreTrainedTokenizerFast, WhisperFeatureExtractor
 
-TEXTS = ("user\n", "assistant\n", "system\n", "zero one two three four five six seven eight nine ten", "what is plus")
+from evaluation import speed_gpu_omni as omni
+
 MARKS = {
-    "qwen2_5_omni": ("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>", "<|IMAGE|>", "<|VIDEO|>"),
+    "qwen2_5_omni": omni.MARKS,
     "qwen3_omni_moe": ("<|audio_start|>", "<|audio_pad|>", "<|audio_end|>", "<|image_pad|>", "<|video_pad|>"),
 }
-SPOKEN = ("<tts_pad>", "<tts_text_bos>", "<tts_text_eod>")
-CODES = 96
+CODES = omni.TINY.codes
 BOOKS = 4
 
 
-def make_tokenizer(kind: str) -> PreTrainedTokenizerFast:
-    """Bytes and a few merges, so that every text can be read, and the family's marks behind them."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=330, initial_alphabet=alphabet, min_frequency=2, show_progress=False)
-    tokenizer.train_from_iterator([text for text in TEXTS for _ in range(9)], trainer)
-    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    marks = ["<|im_start|>", *MARKS[kind], *SPOKEN]
-    made.add_special_tokens({"additional_special_tokens": marks})
-    return made
-
-
 def _settings(kind: str, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    ids = tokenizer.convert_tokens_to_ids
-    begin, audio, end, image, video = map(ids, MARKS[kind])
-    pad, text_begin, text_end = map(ids, SPOKEN)
-    vocabulary = -(-len(tokenizer) // 8) * 8
-    user, assistant = (tokenizer(role)["input_ids"][0] for role in ("user", "assistant"))
-    text = {
-        "vocab_size": vocabulary,
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 1024,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]},
-        "tie_word_embeddings": False,
-    }
-    hears = {"num_mel_bins": 128, "d_model": 32, "encoder_layers": 1, "encoder_attention_heads": 2}
-    hears |= {"encoder_ffn_dim": 48, "output_dim": 64}
     if kind == "qwen2_5_omni":
-        return {
-            "thinker_config": {
-                "text_config": text,
-                "audio_config": hears | {"n_window": 100},
-                "vision_config": {
-                    "depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 64,
-                    "fullatt_block_indexes": [0],
-                },
-                "audio_token_index": audio, "image_token_index": image, "video_token_index": video,
-                "audio_start_token_id": begin, "audio_end_token_id": end, "user_token_id": user,
-                "vision_start_token_id": image,
-            },
-            "talker_config": {
-                "vocab_size": CODES + 8,
-                "tts_codec_pad_token_id": CODES, "tts_codec_start_token_id": CODES + 1,
-                "tts_codec_end_token_id": CODES + 2, "tts_codec_mask_token_id": CODES + 4,
-                "tts_text_start_token_id": text_begin, "tts_text_end_token_id": text_end, "tts_text_pad_token_id": pad,
-                "audio_token_index": audio, "image_token_index": image, "video_token_index": video,
-                "audio_start_token_id": begin, "audio_end_token_id": end,
-                "embedding_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-                "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 1024,
-                "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
-            },
-            "token2wav_config": {
-                "dit_config": {
-                    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 16, "emb_dim": 16,
-                    "num_embeds": CODES + 1, "mel_dim": 80, "enc_emb_dim": 32, "enc_dim": 16,
-                    "enc_channels": [16, 16, 16, 16, 48], "enc_attention_channels": 8, "enc_se_channels": 8,
-                    "look_ahead_layers": [1], "look_backward_layers": [0], "block_size": 8,
-                },
-                "bigvgan_config": {
-                    "mel_dim": 80, "upsample_initial_channel": 64, "resblock_kernel_sizes": [3],
-                    "resblock_dilation_sizes": [[1, 3, 5]],
-                },
-            },
-        }  # fmt: skip
+        return omni.settings(tokenizer, omni.TINY)
+    ids = tokenizer.convert_tokens_to_ids
+    begin, audio, _, image, video = map(ids, MARKS[kind])
+    pad, text_begin, text_end = map(ids, omni.SPOKEN)
+    user, assistant = (tokenizer(role)["input_ids"][0] for role in ("user", "assistant"))
+    text, hears = omni.text_settings(tokenizer, omni.TINY), omni.audio_settings(omni.TINY)
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
     return {
         "thinker_config": {
@@ -167,18 +104,14 @@ def make_omni(kind: str, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> A
 def make_tiny_omni(folder: Path, kind: str = "qwen2_5_omni", seed: int = 0, **description: object) -> Path:
     """A base in ``folder``; returns it. ``description`` goes into ``thinker_talker.json``."""
     folder = Path(folder)
-    tokenizer = make_tokenizer(kind)
+    tokenizer = omni.make_tokenizer(MARKS[kind])
     model = make_omni(kind, tokenizer, seed)
     model.save_pretrained(str(folder))
-    tokenizer.save_pretrained(str(folder))
-    WhisperFeatureExtractor(feature_size=128).save_pretrained(str(folder))
     if kind == "qwen2_5_omni":
-        voice = {
-            "bos_token": tokenizer.convert_tokens_to_ids(SPOKEN[1]),
-            "cond": torch.randn(1, 32),
-            "ref_mel": torch.randn(1, 30, 80),
-        }
-        torch.save({"Chelsie": voice, "Ethan": voice}, folder / "spk_dict.pt")
+        omni.save_beside(folder, tokenizer)
+    else:
+        tokenizer.save_pretrained(str(folder))
+        WhisperFeatureExtractor(feature_size=128).save_pretrained(str(folder))
     sampling = {"temperature": 0.8, "speech_temperature": 0.8, "top_k": 0, "top_p": 1.0, "repetition_window": 0}
     sampling |= {"repetition_penalty": 1.0, "max_tokens": 70}
     sampling["max_seconds"] = 0.5 if kind == "qwen2_5_omni" else 1.0  # a second is 50 frames, or 12
