@@ -22,7 +22,7 @@ from evaluation.speed_gpu_rows import hum
 from tests.models import tiny_moshi
 from wavalign.audio import Waveform
 from wavalign.dialogue import Dialogue, Turn
-from wavalign.models import moshi_network
+from wavalign.models import attention, moshi_network
 from wavalign.models.logprobs import chosen_logprobs
 from wavalign.models.memory_estimate import estimate_folder
 from wavalign.models.moshi_depth import stacked
@@ -417,6 +417,21 @@ def test_dtype_is_what_is_asked_for_and_mimi_stays_exact(assets: Path) -> None:
     assert {p.dtype for p in base.mimi.mimi.parameters()} == {torch.float32}
     (reply,) = base.policy({"moshi": None}).reply_many([Request(SPOKEN, "moshi", base.sampling)])
     assert reply.tokens
+
+
+def test_the_backbone_attends_as_the_host_asks_and_says_the_same(
+    model: Any, assets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(attention.VARIABLE, "eager")
+    base = load_base("moshi", assets / "moshi", torch.device("cpu"))
+    assert base.full.decoder.config._attn_implementation == "eager"
+    assert base.full.depth_decoder.config._attn_implementation == "sdpa"
+    assert base.full.audio_encoder.config._attn_implementation == "sdpa"
+    ((rollout,),) = model.sample_groups([model.encode_prompt(TYPED)], 1, replace(model.default_sampling, seed=1))
+    rows = [model.encode_prompt(TYPED)], [rollout.tokens]
+    with torch.no_grad():
+        mine, theirs = (each.score(*rows, checkpoint="moshi") for each in (model, base.policy({"moshi": None})))
+    assert theirs.logprobs.numpy() == pytest.approx(mine.logprobs.numpy(), abs=1e-3)
 
 
 def test_what_it_takes_is_known_before_it_is_loaded(model: Any, assets: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import wavalign.torchaudio_guard  # noqa: F401  (transformers may look for torchaudio)
-from wavalign.models import loading
+from wavalign.models import attention, loading
 from wavalign.models.moshi_base import MoshiBase
 from wavalign.models.moshi_codec import MimiCodec
 from wavalign.models.moshi_columns import MoshiIds
@@ -129,7 +129,13 @@ def _read(name: str, folder: Path, device: torch.device, dtype: torch.dtype | No
     loading.check_loaded(name, full, info)
     if not tokenizer.is_fast:
         raise CheckpointError(f'Checkpoint "{name}" is incomplete: tokenizer.json is missing. Restore the folder.')
-    return full.to(device).eval(), tokenizer
+    full.to(device)
+    attention.settle(full.decoder)
+    # They share its config, which takes them along. The depth transformer reads no mask, which eager would need to be
+    # causal, and Mimi runs in float32.
+    for part in (full.depth_decoder, full.audio_encoder):
+        part.set_attn_implementation(attention.SDPA)
+    return full.eval(), tokenizer
 
 
 def _mark(name: str, tokenizer: Any, mark: str, text_size: int) -> int:
