@@ -138,6 +138,10 @@ SHAPES: dict[str, tuple[dict[str, object], Answer]] = {
         {},
         stream([{"content": TEXT}, {"audio": {"data": b64(pcm(SOUND))}}], done=False, framed=False),
     ),
+    "a stream that does not say that it is one": (
+        {},
+        Answer("\r\n".join(stream([{"content": TEXT}, {"audio": {"data": b64(pcm(SOUND))}}]).lines).encode()),
+    ),
     "whole although a stream was asked for": ({}, whole({"content": TEXT, "audio": {"data": b64(wav(SOUND))}})),
     "a stream although none was asked for": (
         {"stream": False},
@@ -197,6 +201,27 @@ BROKEN: dict[str, tuple[Answer, str]] = {
         Answer(lines=['data: {"error": {"message": "out of memory"}}', ""]),
         "could not answer: out of memory",
     ),
+    "an error after the first words, without choices": (
+        Answer(
+            lines=[
+                'data: {"choices": [{"index": 0, "delta": {"content": "Hel"}, "finish_reason": null}]}',
+                "",
+                'data: {"choices": [], "error": {"message": "out of memory"}}',
+                "",
+                "data: [DONE]",
+                "",
+            ]
+        ),
+        "could not answer: out of memory",
+    ),
+    "speech as tokens, as Step-Audio 2's server": (
+        whole({"content": "<tts_start>Hello<audio_12><audio_7>"}),
+        r"speech as tokens .*nothing decodes them here",
+    ),
+    "speech as tokens in pieces": (
+        stream([{"content": "Hello<aud"}, {"content": "io_12"}, {"content": ">"}]),
+        r"speech as tokens among its words \(<audio_12>\)",
+    ),
     "a wav file that breaks off": (whole({"audio": {"data": b64(wav(SOUND)[:30])}}), "breaks off in its header"),
     "a rate that cannot be": (whole({"audio": {"data": b64(wav(SOUND, 400_000))}}), "400000 Hz"),
     "a told rate that cannot be": (
@@ -215,6 +240,15 @@ BROKEN: dict[str, tuple[Answer, str]] = {
     "busy": (refusal(429), "is busy"),
     "no quota": (refusal(429, "You exceeded your current quota"), "no quota left"),
     "trouble": (refusal(503), "status 503"),
+    "trouble with a reason": (
+        refusal(500, f"{KEY}: audio is longer than 30 s."),
+        r"has trouble \(status 500\): \(key\): audio is longer than 30 s\. Try again a little later\.$",
+    ),
+    "trouble with a long reason": (refusal(500, "x" * 9000), r": x{300}\. Try again"),
+    "an error in a stream of another type": (
+        Answer(b'data: {"error": {"message": "out of memory"}}\n\n'),
+        "could not answer: out of memory",
+    ),
     "vLLM's error": (
         Answer(json.dumps({"object": "error", "message": "too long"}).encode(), status=400),
         "too long",

@@ -5,6 +5,7 @@ It answers: talk, battles and evaluation. It gives no log-probabilities, so it c
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -22,6 +23,9 @@ from wavalign.models.remote_wire import Piece, request_body
 
 DEFAULT_SAMPLING = Sampling(temperature=0.8, max_seconds=30.0)
 _LONGEST_TEXT = 20_000
+_LONGEST_MARK = 20
+_SPEECH_TOKENS = re.compile(r"<\|?(audio_\d{1,7}|tts_start)\|?>")
+"""As Step-Audio 2 and GLM-4-Voice name theirs; a server that has no decoder sends them as text."""
 
 
 class RemoteModel:
@@ -144,6 +148,11 @@ class _Growing:
             return None
         text = self._words(piece)
         self._text += text
+        if told := _SPEECH_TOKENS.search(self._text, max(0, len(self._text) - len(text) - _LONGEST_MARK)):
+            raise ReplyError(
+                f"The service writes speech as tokens among its words ({told[0]}), and nothing decodes them here. Let "
+                "it send sound, or add the checkpoint itself."
+            )
         if len(self._text) > _LONGEST_TEXT:
             raise ReplyError("The service sent more words than can be a reply.")
         if piece.end is not None and piece.end not in ("stop", "eos", "end_turn"):

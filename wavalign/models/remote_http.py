@@ -10,7 +10,7 @@ import json
 import random
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -23,6 +23,8 @@ from wavalign.models.remote_wire import DONE, Piece, completion_pieces, error_wo
 
 _AGAIN = frozenset({408, 409, 425, 429})
 _LARGEST = 96 * 2**20
+_EVENTS = re.compile(rb"\s*(data|event|id|retry)?:")
+_LINE_END = re.compile(r"\r\n|\n|\r")
 _SECRETS = re.compile(r"\b(sk|pk|hf|gsk|key)[-_][A-Za-z0-9_*.-]{4,}")
 
 
@@ -75,9 +77,11 @@ class ChatService:
                 if response.status_code != 200:
                     self._raise_for(response)
                 if "text/event-stream" in response.headers.get("Content-Type", ""):
-                    yield from self._streamed(response)
+                    yield from self._streamed(response.iter_lines())
+                elif _EVENTS.match(data := _read(response)):  # a stream that does not say that it is one
+                    yield from self._streamed(_LINE_END.split(data.decode("utf-8", "replace")))
                 else:
-                    yield from completion_pieces(_json(_read(response)))
+                    yield from completion_pieces(_json(data))
         except httpx.TimeoutException as error:
             raise _AgainError(f"{described.host} did not answer within {described.timeout_s:g} s.") from error
         except (httpx.RemoteProtocolError, httpx.ReadError) as error:
@@ -87,10 +91,10 @@ class ChatService:
         except (httpx.InvalidURL, httpx.DecodingError) as error:
             raise GenerationError(f"{described.host} cannot be used ({type(error).__name__}).") from error
 
-    def _streamed(self, response: httpx.Response) -> Iterator[Piece]:
+    def _streamed(self, lines: Iterable[str]) -> Iterator[Piece]:
         """An answer is whole when the service says so, or when nothing but the end follows a choice's end."""
         ended = False
-        for data in events(response.iter_lines()):
+        for data in events(lines):
             if data.strip() == DONE:
                 return
             for piece in event_pieces(data):
@@ -102,7 +106,7 @@ class ChatService:
     def _raise_for(self, response: httpx.Response) -> None:
         status, host = response.status_code, self.description.host
         said = error_words(_json_or_none(_read(response)))
-        words = f": {self._redacted(said)[:300]}" if said else ""
+        words = f": {self._redacted(said)[:300].rstrip('. ')}" if said else ""
         if status in (401, 403):
             variable = self.description.key_env
             what = f"the key in {variable}" if variable else "to answer without a key; name its variable in key_env"
@@ -115,7 +119,8 @@ class ChatService:
             raise GenerationError(f"{host} has no quota left for this key (status 429).")
         if status in _AGAIN or status >= 500:
             busy = "is busy" if status == 429 else "has trouble"
-            raise _AgainError(f"{host} {busy} (status {status}). Try again a little later.", _retry_after(response))
+            sentence = f"{host} {busy} (status {status}){words}. Try again a little later."
+            raise _AgainError(sentence, _retry_after(response))
         raise GenerationError(f"{host} refuses the request (status {status}){words}.")
 
     def _refused(self, sentence: str) -> GenerationError:

@@ -130,7 +130,7 @@ def event_pieces(data: str) -> Iterator[Piece]:
         event = json.loads(data)
     except ValueError as error:
         raise GenerationError("The service's answer is not a chat completion: an event of it is not JSON.") from error
-    if isinstance(event, dict) and event.get("choices") == []:
+    if isinstance(event, dict) and event.get("choices") == [] and error_words(event) is None:
         return  # usage
     spoken = isinstance(event, dict) and event.get("modality") == "audio"  # vLLM-Omni: speech stands for content
     for choice in _choices(event):
