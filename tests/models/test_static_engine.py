@@ -98,12 +98,21 @@ def test_rows_with_different_adapters_are_decoded_the_plain_way(model: torch.nn.
     assert isinstance(session, HfSession)
 
 
-def test_the_host_chooses(model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_host_chooses_and_is_told_once_where_that_is_not_used(
+    model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("wavalign.models.static_engine._told", set())
     monkeypatch.setattr("wavalign.models.fast_llama.LARGEST", 0)
     monkeypatch.delenv("WAVALIGN_DECODING", raising=False)
     assert type(engine_for(model)) is HfEngine
     monkeypatch.setenv("WAVALIGN_DECODING", "static")
     assert type(engine_for(model)) is StaticEngine
+    with caplog.at_level("WARNING"):
+        for _ in range(2):
+            monkeypatch.setattr(StaticEngine, "fits", staticmethod(lambda network: False))
+            assert type(engine_for(model)) is HfEngine
+    (said,) = (record.getMessage() for record in caplog.records if "WAVALIGN_DECODING" in record.getMessage())
+    assert said.startswith("WAVALIGN_DECODING=static is not used by models of the type")
     monkeypatch.setenv("WAVALIGN_DECODING", "fast")
     with pytest.raises(CheckpointError, match="choose one of plain, static, compiled"):
         engine_for(model)

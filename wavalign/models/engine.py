@@ -64,10 +64,12 @@ def engine_for(model: Any, lock: threading.RLock | None = None) -> Engine:
     from wavalign.models.hf_engine import HfEngine
 
     if FastLlama.fits(model):
+        static_engine.unused("small models on a CPU")
         return FastLlama(model)
     how = static_engine.chosen()
     if how != "plain" and static_engine.StaticEngine.fits(model):
         return static_engine.StaticEngine(model, lock, "inductor" if how == "compiled" else None)
+    static_engine.unused(f"models of the type {model.config.model_type}")
     return HfEngine(model, lock)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from wavalign.models import static_engine
 from wavalign.models.memory_estimate import Estimate, estimate_folder
 from wavalign.models.protocol import Checkpoint, CheckpointError
 from wavalign.models.registry_bases import Loaded, LoadedBases, holding
@@ -45,6 +46,8 @@ def opened(bases: LoadedBases, base: Checkpoint, folder: Path, layout: Layout, t
         with telling_weights(base.name, tell):
             return layout.opened().load_base(base.name, folder, device, dtype, trusted)
 
+    if layout.name != "interleaved":
+        static_engine.unused(f"{layout.name} checkpoints")
     held = holding(load, bases.drop_idle, base.name, estimate)
     return bases.put(base.name, layout.name, str(device), held, folder)
 

@@ -8,6 +8,7 @@ different adapters are decoded the plain way: PEFT sorts their rows anew in ever
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +22,8 @@ from wavalign.models.hf_engine import HfEngine, HfSession
 from wavalign.models.protocol import CheckpointError
 from wavalign.models.scoring import active
 
+log = logging.getLogger(__name__)
+_told: set[tuple[str, str]] = set()
 VARIABLE = "WAVALIGN_DECODING"
 CHOICES = ("plain", "static", "compiled")
 _SLOTS = 64
@@ -35,6 +38,14 @@ def chosen() -> str:
     if asked not in CHOICES:
         raise CheckpointError(f"{VARIABLE} is {asked!r}; choose one of {', '.join(CHOICES)}.")
     return asked
+
+
+def unused(by: str) -> None:
+    """Says in the log, once for each ``by``, that what the host asked for is not used by such checkpoints."""
+    asked = os.environ.get(VARIABLE) or "plain"
+    if asked != "plain" and (asked, by) not in _told:
+        _told.add((asked, by))
+        log.warning("%s=%s is not used by %s: they are decoded as without it.", VARIABLE, asked, by)
 
 
 class StaticEngine(HfEngine):
@@ -65,6 +76,7 @@ class StaticEngine(HfEngine):
         session, logits = super().start(prompts, adapters, copies, room)
         gates = gates_of(self.network)
         if len(set(adapters)) > 1 or (gates is not None and adapters[0] in gates.ranks):
+            unused("batches with several adapters or one for each channel")
             return session, logits
         return StaticSession(self, session, room), logits
 
