@@ -27,7 +27,7 @@ from wavalign.models.protocol import CheckpointError, GenerationError, Sampling
 from wavalign.models.registry import Registry
 from wavalign.models.registry_adding import Wish, look
 from wavalign.models.registry_hints import hints
-from wavalign.models.registry_layouts import layout_at, layout_of
+from wavalign.models.registry_layouts import brings_code, layout_at, layout_of
 from wavalign.training.channels import FORMAT, SPEECH, TEXT, channels_of
 
 TYPED = Dialogue((Turn("user", text="What is"),))
@@ -268,6 +268,30 @@ def test_without_the_hosts_consent_no_code_of_the_checkpoint_runs_and_typed_word
         model.encode_prompt(Dialogue((Turn("user", speech=hum(0.5)),)))
     with pytest.raises(GenerationError, match="speech tokens of another model"):
         model.encode_prompt(Dialogue((Turn("user", codes=(1, 2)),)))
+
+
+@pytest.mark.parametrize("family", MAKERS)
+def test_a_family_that_a_description_extends_answers_typed_words_without_the_hosts_consent(
+    folders: Path, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WAVALIGN_TRUST_REMOTE_CODE", raising=False)
+    registry = Registry(folders)
+    model = registry.load([family])
+    assert model.sample_groups([model.encode_prompt(TYPED)], 1, Sampling(max_tokens=6))[0][0].tokens
+    warned = [
+        each for each in look(Registry(folders / "none"), Wish(str(folders / family))).warnings if "Python" in each
+    ]
+    assert [each.startswith("It hears recordings by") for each in warned] == [True] * (family != "glm-4-voice")
+
+
+def test_what_a_description_without_a_native_backbone_brings_does_not_run(folders: Path) -> None:
+    config = json.loads((folders / "glm-4-voice" / "config.json").read_text())
+    layout = layout_at("it", folders / "glm-4-voice")
+    assert not brings_code(layout, config, {"extends": "glm-4-voice"})
+    assert not brings_code(layout, config, {"backbone": "chatglm"})
+    assert brings_code(layout, config, {"extends": "glm-4-voice", "backbone": None})
+    assert brings_code(layout, config, {"extends": "a family that is not known"})
+    assert brings_code(layout, config, {"family": "mine"})
 
 
 def test_what_the_host_is_to_name_is_the_hub_id_where_there_is_one() -> None:

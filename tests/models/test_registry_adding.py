@@ -174,6 +174,16 @@ def test_a_repository_is_pinned_estimated_and_downloaded_when_it_is_asked(
     assert registry.checkpoint("second").base == hub.cache
 
 
+def test_an_encoder_and_a_decoder_in_folders_of_a_repository_are_estimated(
+    assets: Path, hub: FakeHub, tmp_path: Path
+) -> None:
+    """As Kimi-Audio's: 3 MB beside their pickled copy, 5 MB of pickles; what is not downloaded does not count."""
+    hub.files |= {"whisper/model.safetensors": 3_000_000, "whisper/pytorch_model.bin": 3_000_001}
+    hub.files |= {"audio_detokenizer/model.pt": 4_000_000, "vocoder/pytorch_model.bin": 1_000_000, "onnx/model.bin": 9}
+    looked = look(Registry(assets, tmp_path / "home"), Wish("some/second", revision="main", dtype="bfloat16"))
+    assert looked.estimate.weights == 4_000_000 + 3_000_000 + 5_000_000
+
+
 def test_parts_of_an_older_upload_are_not_downloaded(assets: Path, hub: FakeHub, tmp_path: Path) -> None:
     """The index names one part of one; the repository still holds the first of seven."""
     parts = tmp_path / "parts"

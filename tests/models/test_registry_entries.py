@@ -85,6 +85,17 @@ def test_a_broken_file_leaves_the_folders_to_use_and_is_told(assets: Path, tmp_p
     assert registry.load(["tiny-base"]).names == ("tiny-base",)
 
 
+def test_an_adapter_whose_base_is_not_listed_is_named(tmp_path: Path) -> None:
+    lines = "{x: {adapter: /x, base: gone}, y: {adapter: /y, base: x}, z: {adapter: /z, base: z}}"
+    written(tmp_path, f"checkpoints: {lines}")
+    registry = Registry(tmp_path)
+    with pytest.raises(CheckpointError, match=r'^Adapter "x" is for the base "gone", which is not among'):
+        registry.load(["x"])
+    for name, base in (("y", "x"), ("z", "z")):
+        with pytest.raises(CheckpointError, match=rf'^Adapter "{name}" is for "{base}", which is not a base'):
+            registry.checkpoint(name)
+
+
 def test_a_file_that_cannot_be_written_is_said_and_nothing_is_left(tmp_path: Path, monkeypatch) -> None:
     entries = Entries(tmp_path / "assets", tmp_path)
 

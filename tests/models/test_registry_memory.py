@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from tests import tiny
 from tests.models.chat_service import RATE, b64, chat_service, tone, wav, whole
 from wavalign.dialogue import Dialogue, Turn
-from wavalign.models import memory, registry_layouts, registry_opening
+from wavalign.models import memory, memory_estimate, registry_layouts, registry_opening
 from wavalign.models.memory_estimate import (
     cache_bytes,
     decoders,
@@ -91,6 +91,13 @@ def test_caches_by_hand() -> None:
     assert told.weights == 15_200_000_000
     assert in_words(told.total) == "17 GB"
     assert cache_bytes({"num_hidden_layers": "many"}, 2) == 0
+
+
+def test_a_folder_that_is_not_there_is_one_sentence_and_exit_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["memory_estimate", str(tmp_path / "nope")])
+    with pytest.raises(SystemExit) as end:
+        memory_estimate.main()
+    assert end.value.code == f"There is no folder {tmp_path / 'nope'}."  # a string is printed, and the code is 1
 
 
 def test_the_estimate_of_the_weights_is_what_loading_takes(assets: Path) -> None:

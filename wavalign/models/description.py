@@ -93,7 +93,7 @@ class InterleavedDescription:
         """
         if not isinstance(data, Mapping):
             raise LayoutError("The layout description must be a JSON object.")
-        data = _extended(data)
+        data = extended(data)
         if data.pop("layout", "interleaved") != "interleaved":
             raise LayoutError('The layout description must have "layout": "interleaved".')
         if data.pop("pattern", "repeat") != "repeat":
@@ -161,8 +161,12 @@ class InterleavedDescription:
         return {"layout": "interleaved", **asdict(self)}
 
 
-def _extended(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A family's description with what ``data`` changes; nested objects are merged."""
+def extended(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A family's description with what ``data`` changes; nested objects are merged.
+
+    Raises:
+        LayoutError: when there is no such family.
+    """
     data = dict(data)
     name = data.pop("extends", None)
     if name is None:

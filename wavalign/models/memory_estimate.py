@@ -76,6 +76,8 @@ def estimate_folder(folder: Path, dtype: str = "auto", device: str = "cpu") -> E
     Raises:
         CheckpointError: when its weights cannot be read.
     """
+    if not folder.is_dir():
+        raise CheckpointError(f"There is no folder {folder}.")
     files = weight_files(folder)
     if not files:
         raise CheckpointError(f"{folder} holds no weights (*.safetensors or *.bin). Restore the folder.")
@@ -266,6 +268,13 @@ def main() -> None:
     parser.add_argument("--load", action="store_true", help="load it on the CPU, and say what the process gained")
     options = parser.parse_args()
     folder = options.folder.resolve()
+    try:
+        _print(folder, options)
+    except CheckpointError as error:
+        raise SystemExit(str(error)) from None
+
+
+def _print(folder: Path, options: argparse.Namespace) -> None:
     told = estimate_folder(folder, options.dtype, options.device)
     print(f"estimate {told.words()}")
     if options.load:

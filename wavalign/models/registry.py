@@ -14,6 +14,7 @@ from wavalign.models.registry_code import may_run_code_in
 from wavalign.models.registry_entries import Entries, Entry, is_hub_id
 from wavalign.models.registry_folders import (
     config_in,
+    described_in,
     is_base,
     is_marked,
     layout_in,
@@ -268,7 +269,7 @@ class Registry:
             source = entry.source if entry is not None else str(folder)
             layout = layout_in(base.name, folder)
             allowed = may_run_code_in(folder, source)
-            if brings_code(layout, config_in(folder)) and not allowed:
+            if brings_code(layout, config_in(folder), described_in(folder)) and not allowed:
                 raise CheckpointError(
                     f'"{base.name}" brings Python code of its own, which runs only when the host allows it: start the '
                     f"app with WAVALIGN_TRUST_REMOTE_CODE={source}, after reading that code."
@@ -308,8 +309,15 @@ class Registry:
             address = f"{entry.remote.url}#{entry.remote.model}"
             return Checkpoint(name, REMOTE, address, name, None, told, arena=entry.arena)
         if entry.adapter is not None:
-            base = self.checkpoint(entry.base)
-            if base.adapter is not None or base.layout == REMOTE:
+            under = self._listed().get(entry.base)
+            if self.place(entry.base) is None and under is None:
+                raise CheckpointError(
+                    f'Adapter "{name}" is for the base "{entry.base}", which is not among the checkpoints. Add that '
+                    "base, or take the adapter off the list."
+                )
+            on_another = self.place(entry.base) is None and under.adapter is not None
+            base = None if on_another else self.checkpoint(entry.base)
+            if base is None or base.adapter is not None or base.layout == REMOTE:
                 raise CheckpointError(f'Adapter "{name}" is for "{entry.base}", which is not a base. Choose a base.')
             return _adapted(name, base, _found(entry.adapter, entry.adapter_revision), entry.arena)
         place = _found(entry.source, entry.revision)

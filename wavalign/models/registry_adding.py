@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wavalign.models import memory
+from wavalign.models.description import LAYOUT_FILE
 from wavalign.models.memory_estimate import Estimate, estimate, estimate_folder
 from wavalign.models.protocol import CheckpointError
 from wavalign.models.registry import ADAPTER_FILE, Registry
@@ -62,6 +63,7 @@ class _Place:
     files: frozenset[str]
     config: dict[str, Any] | None
     adapter: dict[str, Any] | None
+    described: dict[str, Any] | None
     folder: Path | None
     download: int = 0
     stored: Any = None
@@ -162,6 +164,7 @@ def _looked_up(source: str, revision: str | None) -> _Place:
         frozenset(found.files),
         found.small.get("config.json"),
         found.small.get(ADAPTER_FILE),
+        found.small.get(LAYOUT_FILE),
         registry_hub.cached(source, found.revision),
         found.download,
         found.stored,
@@ -174,7 +177,8 @@ def _folder(path: Path, revision: str | None) -> _Place:
     if not path.is_dir():
         raise CheckpointError(f"There is no folder {path}.")
     files = frozenset(each.name for each in path.iterdir())
-    return _Place(str(path), None, files, _json(path / "config.json"), _json(path / ADAPTER_FILE), path)
+    told = (_json(path / name) for name in ("config.json", ADAPTER_FILE, LAYOUT_FILE))
+    return _Place(str(path), None, files, *told, path)
 
 
 def _json(path: Path) -> dict[str, Any] | None:
@@ -224,7 +228,7 @@ def _base(registry: Registry, wish: Wish, place: _Place) -> Looked:
         told_facts, told_warnings = hints(config, place.folder, place.source, allowed)
         facts |= told_facts
         warnings += told_warnings
-    if brings_code(layout, config) and not allowed:
+    if brings_code(layout, config, place.described) and not allowed:
         warnings.append(
             "It brings Python code of its own, which does not run unless the host starts the app with "
             f"WAVALIGN_TRUST_REMOTE_CODE={place.source}."

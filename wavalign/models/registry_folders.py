@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from wavalign.models.description import LAYOUT_FILE
 from wavalign.models.protocol import Checkpoint, CheckpointError
 from wavalign.models.registry_layouts import LAYOUTS, Layout, layout_of
 
@@ -52,8 +53,17 @@ def is_base(folder: Path) -> bool:
 
 def config_in(folder: Path) -> dict[str, Any] | None:
     """What ``config.json`` says; None where there is none to read (loading says what is wrong with it)."""
+    return _told(folder / "config.json")
+
+
+def described_in(folder: Path) -> dict[str, Any] | None:
+    """What the layout description beside the weights says; None where there is none to read."""
+    return _told(folder / LAYOUT_FILE)
+
+
+def _told(path: Path) -> dict[str, Any] | None:
     try:
-        data = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return data if isinstance(data, dict) else None

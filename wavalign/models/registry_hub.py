@@ -6,10 +6,11 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from wavalign.models.memory_estimate import Stored, of_parameters
+from wavalign.models.memory_estimate import Stored, added, of_parameters
 from wavalign.models.protocol import CheckpointError
 
 # What other programs read, and copies of the same weights.
@@ -61,7 +62,7 @@ def look(repo: str, revision: str | None) -> Found:
         raise CheckpointError(_sentence(repo, revision, error)) from error
     parameters = info.safetensors.parameters if info.safetensors else None
     if parameters:
-        stored = of_parameters(parameters)
+        stored = added([of_parameters(parameters), Stored({}, _below(files, small.get(_INDEX)))])
     else:
         weights = [size for name, size in files.items() if name.endswith((".safetensors", ".bin", ".pt", ".pth"))]
         stored = Stored({}, sum(weights))
@@ -114,6 +115,22 @@ def download(repo: str, revision: str, told: Callable[[str, float | None], None]
         return Path(snapshot_download(repo, revision=revision, ignore_patterns=ignored, tqdm_class=Told))
     except Exception as error:  # the hub's client raises many kinds; each is about this repository
         raise CheckpointError(_sentence(repo, revision, error)) from error
+
+
+def _below(files: Mapping[str, int], index: Any) -> int:
+    """Bytes of the weight files in folders of the repository (an encoder, a decoder of speech), which the hub does not
+    count as parameters. As in a folder that is here, pickles count only where no safetensors file is beside them."""
+    ignored = _ignored(files, index)
+    paths = {PurePosixPath(name): size for name, size in files.items()}
+    below = {
+        path: size
+        for path, size in paths.items()
+        if len(path.parts) > 1
+        and path.suffix in (".safetensors", ".bin", ".pt", ".pth")
+        and not any(fnmatch(str(path), each) for each in ignored)
+    }
+    safe = {path.parent for path in below if path.suffix == ".safetensors"}
+    return sum(size for path, size in below.items() if path.suffix == ".safetensors" or path.parent not in safe)
 
 
 def _ignored(names: Any, index: Any) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
-from wavalign.models.description import LAYOUT_FILE
+from wavalign.models.description import LAYOUT_FILE, LayoutError, extended
 from wavalign.models.families import FAMILIES
 from wavalign.models.protocol import CheckpointError, Sampling, SpokenDialogueModel
 
@@ -150,10 +150,19 @@ def layout_at(name: str, folder: Path) -> Layout:
     return layout_of(files, config if isinstance(config, dict) else None, name)
 
 
-def brings_code(layout: Layout, config: Mapping[str, Any] | None) -> bool:
-    """Whether Python files of the checkpoint itself would run: it has some, and transformers does not know its type."""
+def brings_code(layout: Layout, config: Mapping[str, Any] | None, described: Mapping[str, Any] | None = None) -> bool:
+    """Whether Python files of the checkpoint itself would run: it has some, and nothing here knows its type.
+
+    ``described`` is what its ``LAYOUT_FILE`` says, None where it has none: a ``backbone``, its own or that of the
+    family that it extends, is opened as one of transformers' own classes.
+    """
     if config is None or not config.get("auto_map") or not layout.runs_code:
         return False
+    try:
+        if described is not None and extended(described).get("backbone") is not None:
+            return False
+    except LayoutError:  # loading says what is wrong
+        pass
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     return config.get("model_type") not in CONFIG_MAPPING_NAMES
