@@ -34,10 +34,6 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def _fill(path: Path) -> None:
-    path.write_text("w" * 50)
-
-
 def kept(tmp_path: Path) -> set[str]:
     place = tmp_path / "bucket" / "wavalign-workbench"
     return {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
@@ -71,6 +67,80 @@ def test_a_copy_that_was_cut_off_is_no_state(home: Path, tmp_path: Path):
     fresh = tmp_path / "fresh"
     Keeping(fresh, tmp_path / "bucket").bring_back()
     assert checkpoints.latest(fresh / "runs" / "mine-001" / "checkpoints") is None
+
+
+def finished(home: Path, step: int) -> None:
+    """A run's end, as the trainer leaves it: the adapter and the result of equal sizes at whatever step."""
+    run = home / "runs" / "mine-001"
+    (run / "adapter").mkdir(exist_ok=True)
+    (run / "adapter" / "adapter_model.safetensors").write_bytes(f"weights of {step}".encode())
+    (run / "adapter" / "adapter_config.json").write_text("{}")
+    (run / "result.json").write_text(json.dumps({"step": step}))
+
+
+@pytest.mark.parametrize("same_program", [True, False])
+def test_weights_replaced_by_others_of_equal_size_are_copied(home: Path, tmp_path: Path, same_program: bool):
+    finished(home, 3)
+    keeping = Keeping(home, tmp_path / "bucket")
+    keeping.keep()
+    finished(home, 8)
+    (keeping if same_program else Keeping(home, tmp_path / "bucket")).keep()
+    fresh = Keeping(tmp_path / "fresh", tmp_path / "bucket")
+    fresh.bring_back()
+    run = tmp_path / "fresh" / "runs" / "mine-001"
+    assert (run / "adapter" / "adapter_model.safetensors").read_bytes() == b"weights of 8"
+    assert json.loads((run / "result.json").read_text()) == {"step": 8}
+    finished(tmp_path / "fresh", 9)
+    assert fresh.keep() == 3  # the weights, and both files that call them whole
+
+
+def test_a_copy_that_is_cut_is_not_taken_for_whole_and_the_next_look_mends_it(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    finished(home, 3)
+    keeping = Keeping(home, tmp_path / "bucket")
+    keeping.keep()
+    finished(home, 8)
+
+    def cut(source: Path, target: Path) -> None:
+        Path(target).write_bytes(Path(source).read_bytes()[:4] + bytes(8))  # of the size of the whole
+        raise OSError("the bucket went away")
+
+    with monkeypatch.context() as context:
+        context.setattr("app.keeping.shutil.copyfile", cut)
+        with pytest.raises(OSError, match="went away"):
+            keeping.keep()
+    run = tmp_path / "bucket" / "wavalign-workbench" / "runs" / "mine-001"
+    assert not (run / "result.json").exists()
+    assert not (run / "adapter" / "adapter_config.json").exists()
+    Keeping(home, tmp_path / "bucket").keep()
+    assert (run / "adapter" / "adapter_model.safetensors").read_bytes() == b"weights of 8"
+    assert json.loads((run / "result.json").read_text()) == {"step": 8}
+    assert (run / "adapter" / "adapter_config.json").is_file()
+
+
+def test_no_result_stands_beside_weights_that_were_replaced_while_they_were_copied(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    finished(home, 3)
+    copyfile = shutil.copyfile
+
+    def copy(source: Path, target: Path) -> None:
+        copyfile(source, target)
+        if Path(source).name == "adapter_model.safetensors" and Path(source).parent.name == "adapter":
+            finished(home, 8)
+            monkeypatch.setattr("app.keeping.shutil.copyfile", copyfile)
+
+    monkeypatch.setattr("app.keeping.shutil.copyfile", copy)
+    keeping = Keeping(home, tmp_path / "bucket")
+    keeping.keep()
+    run = tmp_path / "bucket" / "wavalign-workbench" / "runs" / "mine-001"
+    assert (run / "adapter" / "adapter_model.safetensors").read_bytes() == b"weights of 3"
+    assert not (run / "result.json").exists()
+    assert not (run / "adapter" / "adapter_config.json").exists()
+    keeping.keep()
+    assert (run / "adapter" / "adapter_model.safetensors").read_bytes() == b"weights of 8"
+    assert json.loads((run / "result.json").read_text()) == {"step": 8}
 
 
 def test_what_is_here_is_not_overwritten_by_what_was_kept(home: Path, tmp_path: Path):
