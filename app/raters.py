@@ -38,6 +38,10 @@ class Raters:
             return None
         return "b-" + self._sign("rater", found[1])[:32]
 
+    def is_foreign(self, token: object) -> bool:
+        """Whether it has the form of a token, and another secret signed it: another replica's, or made up."""
+        return isinstance(token, str) and _TOKEN.fullmatch(token) is not None and self.rater_of(token) is None
+
     def account(self, name: str) -> str:
         """The rater's id of a signed-in account."""
         return "a-" + self._sign("account", name)[:32]

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from app import discretion, my_votes
+from app import discretion, logs, my_votes
 from app.asks import Asks
 from app.battles import BattleError, Stage
 from app.equaliser import TARGET_LUFS, loudness
@@ -38,6 +38,12 @@ ACTS = (
     *("vote", "detail", "undo", "reveal", "mine", "retract", "erase"),
 )
 STRANGER = "This browser's id was not made here. Reload the page to get a new one."
+FOREIGN = (
+    "A browser came with an id that another secret signed. Replicas must share WAVALIGN_SECRET; where it was changed, "
+    "raters begin anew under another id."
+)
+#: For the host's log, so often at most: ids can be made up.
+FOREIGN_SECONDS = 600.0
 _SOUND_RATE = 16_000
 
 Json = dict[str, Any]
@@ -68,6 +74,7 @@ class Desk:
     clock: Callable[[], float] = time.monotonic
     asks: Asks = field(default_factory=Asks)
     _tidied: float = field(default=-math.inf, init=False)
+    _said_foreign: float = field(default=-math.inf, init=False)
 
     def answer(self, message: Any, account: str | None = None) -> Json:
         """One message; ``account`` is the signed-in account's name, whose votes do not depend on the browser."""
@@ -90,10 +97,18 @@ class Desk:
         """
         if account:
             return self.services.raters.account(account)
-        rater = self.services.raters.rater_of(token)
+        rater = self._known(token)
         if rater is None:
             raise BattleError("rater", STRANGER)
         return rater
+
+    def _known(self, token: Any) -> str | None:
+        """The rater of a token that was signed here; of another secret's, the host reads in the log."""
+        raters = self.services.raters
+        if raters.is_foreign(token) and self.clock() - self._said_foreign > FOREIGN_SECONDS:
+            self._said_foreign = self.clock()
+            logs.say(FOREIGN, event="foreign id")
+        return raters.rater_of(token)
 
     def _hello(self, message: Mapping[str, Any], account: str | None) -> Json:
         raters = self.services.raters
@@ -102,7 +117,7 @@ class Desk:
             "about": arena_view.about_you(account is not None),
         }
         self._tidy()
-        if account is None and raters.rater_of(message.get("token")) is None:
+        if account is None and self._known(message.get("token")) is None:
             token = raters.issue()
             return {"token": token, **where, **self._standing(raters.rater_of(token))}
         return {**where, **self._standing(self.rater(message.get("token"), account))}

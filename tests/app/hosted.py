@@ -227,7 +227,8 @@ class Person:
         events = self.press("arena", "example", [ticket], {"index": 1}, seen)
         return _found(events, "battle")
 
-    def listen_and_vote(self, battle: str) -> dict[str, Any]:
+    def listen(self, battle: str) -> None:
+        """To both sides, at their own pace, until a vote is taken."""
         fetched = self.arena("fetch", battle=battle, after=0)
         for side in ("left", "right"):
             seconds = _seconds(fetched["turns"][0]["audio"][side])
@@ -235,6 +236,9 @@ class Person:
             report = [{"turn": 0, "side": side, "start": 0.0, "end": seconds}]
             progress = self.arena("report", battle=battle, reports=report)["progress"]
         time.sleep(progress["wait_seconds"])
+
+    def listen_and_vote(self, battle: str) -> dict[str, Any]:
+        self.listen(battle)
         return self.arena("vote", battle=battle, choice=2)
 
 

@@ -1,141 +1,174 @@
-"""Two replicas on one PostgreSQL and one home: whichever of them a request reaches, it is answered as one app would."""
+"""Two apps on one PostgreSQL and one home, behind a proxy: whichever is asked, the answer is what one app would give."""
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
-import signal
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import httpx
+import psutil
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import select
 
+from app.jobs.job import Job
+from app.jobs.queue import Queue
+from app.pages.arena_desk import FOREIGN, STRANGER, Desk
+from app.services import Services
+from app.settings import Settings
 from app.store import open_store
 from app.store.schema import VoteRow
 from tests.app import postgres
+from tests.app.assets import make_tiny_assets
+from tests.app.hosted import Person, until
+from tests.app.replicas import Replicas, running
+from tests.app.test_hosted import begin_training, ended
+from tests.training.test_loop import measured
 
-
-class Replicas:
-    """``ask`` goes to one after the other, as a proxy without affinity sends requests."""
-
-    def __init__(self, home: Path, database: str) -> None:
-        self.home, self.database = home, database
-        self.processes: list[subprocess.Popen] = []
-        self.ports: list[int] = []
-        for _ in range(2):
-            self.start()
-        for process in self.processes:
-            self.ports.append(int(process.stdout.readline()))
-        self.turn = cycle(range(2))
-
-    def start(self) -> subprocess.Popen:
-        command = [sys.executable, "-m", "tests.app.replica", str(self.home), self.database]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
-        self.processes.append(process)
-        return process
-
-    def ask(self, do: str, at: int | None = None, **message: Any) -> dict[str, Any]:
-        port = self.ports[next(self.turn) if at is None else at]
-        body = json.dumps({"do": do, **message}).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{port}", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read())
-
-    def both(self, do: str, **message: Any) -> list[dict[str, Any]]:
-        """The same message through both at once."""
-        with ThreadPoolExecutor(2) as pool:
-            return list(pool.map(lambda at: self.ask(do, at=at, **message), range(2)))
-
-    def end(self) -> None:
-        for process in self.processes:
-            process.kill()
-            process.wait()
-            process.stdout.close()
+STEPS = 1000
 
 
 @pytest.fixture(scope="module")
 def replicas(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
-    home = tmp_path_factory.mktemp("home")
-    (home / "assets").mkdir()
+    assets = make_tiny_assets(tmp_path_factory.mktemp("assets"))
     database = postgres.make_database(postgres_server, f"replicas_{secrets.token_hex(4)}")
-    open_store(home, database).close()
-    made = Replicas(home, database)
-    yield made
-    made.end()
+    with running(tmp_path_factory.mktemp("home"), assets, database) as both:
+        yield both
 
 
 @pytest.fixture
-def rater(replicas: Replicas) -> str:
-    """A token that one replica issued and the other knows."""
-    token = replicas.ask("hello", at=0)["token"]
-    assert "token" not in replicas.ask("hello", at=1, token=token)
-    assert replicas.ask("consent", at=1, token=token, level="research")["consent"] == "research"
-    return token
+def rater(replicas: Replicas) -> tuple[Person, Person]:
+    """One rater, through the first replica and through the second."""
+    first, second = replicas.person(at=0), replicas.person(at=1)
+    second.join()
+    first.token = second.token
+    return first, second
 
 
-def votes(replicas: Replicas, battle: str) -> int:
+def votes(replicas: Replicas, *battles: str) -> list[tuple[str, int]]:
+    """Battle and strength of every vote there is of these battles, undone ones included."""
     store = open_store(replicas.home, replicas.database)
     try:
         with store.reading() as session:
-            return session.scalar(select(func.count()).where(VoteRow.battle == battle))
+            rows = session.scalars(select(VoteRow).where(VoteRow.battle.in_(battles)))
+            return sorted((row.battle, row.strength) for row in rows)
+    finally:
+        store.close()
+
+
+def job_of(replicas: Replicas, id: str) -> Job:
+    store = open_store(replicas.home, replicas.database)
+    try:
+        return Queue(store).get(id)
     finally:
         store.close()
 
 
 def test_a_battle_of_one_replica_is_heard_voted_on_undone_and_revealed_through_the_other(
-    replicas: Replicas, rater: str
-) -> None:
-    battle = replicas.ask("open", at=0, token=rater)["battle"]
-    (turn,) = replicas.ask("fetch", at=1, token=rater, battle=battle)["turns"]
-    assert json.dumps(turn).count("UklGR") == 3  # the question and both sides, written by the other process
-    assert replicas.ask("vote", at=1, token=rater, battle=battle, choice=2)["votes"] == 1
-    assert replicas.ask("undo", at=0, token=rater, battle=battle)["votes"] == 0
-    assert replicas.ask("vote", at=0, token=rater, battle=battle, choice=-1)["receipt"]["choice"] == -1
-    assert replicas.ask("reveal", at=1, token=rater, battle=battle)["reveal"]
+    replicas: Replicas, rater: tuple[Person, Person]
+):
+    first, second = rater
+    battle = second.ask()
+    first.listen(battle)  # the recordings, written by the other process
+    assert first.arena("vote", battle=battle, choice=2)["votes"] == 1
+    assert second.arena("undo", battle=battle)["votes"] == 0
+    assert second.arena("vote", battle=battle, choice=-1)["votes"] == 1
+    names = until(lambda: first.arena("reveal", battle=battle).get("reveal"))
+    assert second.arena("reveal", battle=battle)["reveal"] == names
+    assert [len(each.arena("mine")["mine"]) for each in rater] == [1, 1]
 
 
-def test_votes_through_both_at_once_count_once(replicas: Replicas, rater: str) -> None:
-    for number in range(5):
-        battle = replicas.ask("open", token=rater)["battle"]
-        replicas.ask("fetch", token=rater, battle=battle)
-        answers = replicas.both("vote", token=rater, battle=battle, choice=1)
-        assert all("receipt" in answer for answer in answers), answers
-        assert votes(replicas, battle) == 1
-        assert replicas.ask("hello", token=rater)["votes"] == number + 1
-        replicas.ask("reveal", token=rater, battle=battle)
+def test_the_same_vote_through_both_at_once_counts_once(replicas: Replicas, rater: tuple[Person, Person]):
+    battle = rater[1].ask()
+    rater[0].listen(battle)
+    for number in (1, 2, 3):
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(lambda each: each.arena("vote", battle=battle, choice=1), rater))
+        assert [answer["votes"] for answer in answers] == [1, 1]
+        assert len(votes(replicas, battle)) == number
+        if number < 3:
+            assert rater[number % 2].arena("undo", battle=battle)["votes"] == 0
 
 
-def test_a_job_is_started_once_and_stopped_from_the_other(replicas: Replicas) -> None:
-    for number in range(5):
-        job = replicas.ask("queue", folder=f"/runs/{number}")["job"]
-        assert sorted(str(each["job"]) for each in replicas.both("claim")) == sorted([job, "None"])
-        assert replicas.ask("ask to stop", at=number % 2, job=job)["moved"]
-        assert replicas.ask("job", at=1 - number % 2, job=job) == {"state": "stopping", "asked": 1, "attempt": 1}
-        store = open_store(replicas.home, replicas.database)
-        from app.jobs.queue import Queue
+def test_a_job_is_started_once_and_stopped_from_the_other(replicas: Replicas):
+    hosts = [replicas.host(at) for at in range(2)]
+    id = begin_training(hosts[0], STEPS)
+    folder = replicas.home / "runs" / "mine-001"
+    until(lambda: len(measured(folder)) >= 2, 300)
+    parent = psutil.Process(job_of(replicas, id).runner).ppid()
+    starter = [process.pid for process in replicas.processes].index(parent)
+    assert "error" not in hosts[1 - starter].call("train", {"do": "stop", "job": id})
+    found = [until(lambda at=at: ended(hosts[at], id), 300) for at in range(2)]
+    assert [each["state"] for each in found] == ["stopped", "stopped"]
+    assert 2 <= len(measured(folder)) < STEPS
+    assert job_of(replicas, id).attempt == 1
+    assert [each.name for each in (folder / "attempts").iterdir()] == ["001"]
 
-        assert Queue(store).finish(job, 1, "stopped", "on request")
+
+def test_two_queues_never_claim_the_same_job(replicas: Replicas):
+    stores = [open_store(replicas.home, replicas.database) for _ in range(2)]
+    queues = [Queue(store) for store in stores]
+    for number in range(10):
+        # Of a launcher that no replica starts by itself here, on a device that nobody else has.
+        id = queues[0].add("job", Path(f"/runs/{number}"), launcher="zerogpu").id
+        with ThreadPoolExecutor(2) as pool:
+            claimed = list(pool.map(lambda queue: queue.claim_remote("machine"), queues))
+        assert [job.id for job in claimed if job is not None] == [id]
+        assert queues[1].move(id, ["starting"], "stopping", asked=1)
+        assert queues[0].get(id).asked == 1
+        assert queues[0].finish(id, 1, "stopped", "on request")
+    for store in stores:
         store.close()
 
 
-def test_a_replica_that_is_killed_loses_nothing(replicas: Replicas, rater: str) -> None:
-    battle = replicas.ask("open", at=0, token=rater)["battle"]
-    replicas.ask("fetch", at=0, token=rater, battle=battle)
-    assert replicas.ask("vote", at=0, token=rater, battle=battle, choice=3)["receipt"]
-    os.kill(replicas.processes[0].pid, signal.SIGKILL)
-    replicas.processes[0].wait()
-    found = replicas.ask("fetch", at=1, token=rater, battle=battle)
-    assert found["receipt"]["choice"] == 3
-    assert replicas.ask("vote", at=1, token=rater, battle=battle, choice=3)["receipt"]  # sent again, counted once
-    assert votes(replicas, battle) == 1
-    second = replicas.ask("open", at=1, token=rater)
-    assert "battle" in second
+def test_an_id_of_another_secret_is_a_stranger_and_the_host_reads_why(
+    replicas: Replicas, rater: tuple[Person, Person], capsys: pytest.CaptureFixture[str]
+):
+    other = Settings(replicas.home, replicas.assets, database=replicas.database, secret="not what the others share")
+    desk = Desk(Services(other))
+    told = desk.answer({"do": "vote", "token": rater[0].token, "battle": "b", "choice": 1})
+    assert told == {"error": {"code": "rater", "message": STRANGER}}
+    assert "WAVALIGN_SECRET" in FOREIGN
+    assert capsys.readouterr().out == FOREIGN + "\n"
+    assert rater[0].arena("vote", token=desk.services.raters.issue(), battle="b", choice=1) == told
+    assert FOREIGN in replicas.log(0)
+    assert desk.answer({"do": "hello", "token": rater[0].token})["token"] != rater[0].token  # as after a reload
+    assert desk.answer({"do": "hello", "token": "made up"})["token"]
+    assert capsys.readouterr().out == ""  # said once, not at every message
+
+
+def test_a_replica_that_is_killed_loses_no_vote_and_the_other_goes_on(replicas: Replicas):
+    raters = [replicas.person(at=0) for _ in range(4)]
+    for each in raters:
+        each.join()
+    beginners = [replicas.person(at=1, token=each.token) for each in raters]
+    battles = [each.ask() for each in beginners]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(Person.listen, raters, battles))
+        sent = [pool.submit(voted, *each) for each in zip(raters, battles, (-3, -1, 1, 3), strict=True)]
+        until(lambda: any(vote.done() for vote in sent))
+        replicas.kill(0)
+        receipts = [vote.result() for vote in sent]
+    assert [receipt["receipt"]["choice"] for receipt in receipts] == [-3, -1, 1, 3]
+    assert votes(replicas, *battles) == sorted(zip(battles, (-3, -1, 1, 3), strict=True))
+    for each, choice in zip(raters, (-3, -1, 1, 3), strict=True):
+        (mine,) = each.arena("mine")["mine"]
+        assert mine["choice"] == choice
+    newcomer = replicas.person()
+    newcomer.join()
+    assert newcomer.ask()
+    assert {newcomer.http.get(path).status_code for path in ("/", "/arena", "/readyz") * 2} == {200}
+
+
+def voted(rater: Person, battle: str, choice: int) -> dict[str, Any]:
+    """Sends the vote until it is acknowledged, as a page's person does when the connection breaks."""
+
+    def sent() -> dict[str, Any] | None:
+        try:
+            return rater.arena("vote", battle=battle, choice=choice)
+        except (httpx.TransportError, AssertionError):
+            return None
+
+    return until(sent)
