@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -31,10 +32,13 @@ class Replicas:
     processes: list[subprocess.Popen] = field(default_factory=list)
     ports: list[int] = field(default_factory=list)
     port: int = 0
+    _configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What pages are made of is the same on both."""
 
     def person(self, at: int | None = None, token: str | None = None) -> Person:
         """Somebody's browser; ``at`` is the replica that all of its requests go to while that one lives."""
         person = Person(self, token=token)
+        person.configs = self._configs
         if at is not None:
             person.http.headers["x-replica"] = str(at)
         return person
@@ -77,6 +81,8 @@ class Replicas:
 
     def _is_ready(self, at: int, http: httpx.Client) -> bool:
         assert self.processes[at].poll() is None, self.log(at)[-3000:]
+        if " is at http" not in self.log(at):  # asking a port where nobody listens costs more than a look at the log
+            return False
         with suppress(httpx.HTTPError):
             return http.get(f"http://127.0.0.1:{self.ports[at]}/readyz").status_code == 200
         return False

@@ -56,3 +56,10 @@ def test_secret_is_made_once_and_read_by_its_owner_only(tmp_path: Path) -> None:
     assert len(found[0]) == 32
     assert stat.S_IMODE((tmp_path / "k").stat().st_mode) == 0o600
     assert [each.name for each in tmp_path.iterdir()] == ["k"]
+
+
+def test_a_token_of_another_secret_is_told_from_no_token() -> None:
+    here, there = Raters(b"sixteen bytes or more"), Raters(b"another secret, long enough")
+    assert here.is_foreign(there.issue())
+    assert not here.is_foreign(here.issue())
+    assert not any(here.is_foreign(token) for token in (None, "", 7, "r1..", "made up"))
