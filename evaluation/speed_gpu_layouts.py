@@ -21,19 +21,14 @@ from torch import nn
 from evaluation import speed_gpu_moshi, speed_gpu_omni
 from evaluation.figures import Figure
 from evaluation.speed_gpu_rows import rows_of_codes
+from evaluation.speed_gpu_step import UNSUPPORTED, step_of
 from evaluation.speed_timing import SpeedOptions, in_turn, median_ratio
-from evaluation.speed_training import OVERRIDES, PHASES, WARM_UP, measured
 from wavalign.dialogue import Dialogue, Turn
 from wavalign.models.protocol import Sampling
 from wavalign.models.registry import Registry
 from wavalign.training.channels import SPEECH
-from wavalign.training.config_files import load_config, recipes
-from wavalign.training.loop import Trainer
-from wavalign.training.plan import Plan
 
-UNSUPPORTED = "unsupported"
-_WORDS = "one two three four five six seven eight nine ten "
-_TYPED = Dialogue((Turn("user", text=_WORDS),))
+_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 Side = Callable[[], int]
 """Makes something and says how many units of it there were."""
 
@@ -80,7 +75,7 @@ class Omni(Layout):
 
     def sides(self, batch: int, tokens: int) -> dict[str, dict[str, Side]]:
         model, thinker = self.model, self.model.base.full.thinker
-        prompts = [model.encode_prompt(_TYPED)] * batch
+        prompts = _prompts(model, batch)
         sampling = self._sampling(tokens)
         ids = torch.tensor(prompts, device=thinker.device)
         config = _settings(thinker, sampling)
@@ -93,7 +88,7 @@ class Omni(Layout):
             made = thinker.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
             return int((made.shape[1] - ids.shape[1]) * batch)
 
-        text = _WORDS.strip()
+        text = " ".join(_WORDS)
         spoken = self._sampling(tokens + len(model.base.prompter.text_ids(text)) + 1)
 
         def speak() -> int:
@@ -130,19 +125,23 @@ class Moshi(Layout):
         from transformers import MoshiForConditionalGeneration
 
         model, base = self.model, self.model.base
-        prompts = [model.encode_prompt(_TYPED)] * batch
+        prompts = _prompts(model, batch)
         # The first column is a text token and one code.
         sampling = self._sampling(2 + (tokens - 1) * base.ids.column_width)
         kind = base.network.decoder.lm_head.weight
         # Ours takes the depth transformer's layers apart; theirs needs them whole.
         other = MoshiForConditionalGeneration.from_pretrained(str(self.folder), dtype=kind.dtype).to(kind.device).eval()
-        frames = base.ids.frames(prompts[0])
+        frames = [base.ids.frames(prompt) for prompt in prompts]
 
-        def rows(codes: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(codes).to(kind.device)[None].expand(batch, *codes.shape).contiguous()
+        def rows(codes: Sequence[np.ndarray]) -> torch.Tensor:
+            return torch.from_numpy(np.stack(codes)).to(kind.device)
 
-        inputs = {"input_ids": rows(frames.text), "user_audio_codes": rows(frames.user.T.copy())}
-        inputs |= {"moshi_audio_codes": rows(frames.own.T.copy()), "return_audio_waveforms": False}
+        inputs = {
+            "input_ids": rows([each.text for each in frames]),
+            "user_audio_codes": rows([each.user.T for each in frames]),
+            "moshi_audio_codes": rows([each.own.T for each in frames]),
+            "return_audio_waveforms": False,
+        }
         config = _settings(other, sampling, tokens)
 
         def ours() -> int:
@@ -152,7 +151,7 @@ class Moshi(Layout):
         @torch.inference_mode()
         def theirs() -> int:
             made = other.generate(**inputs, generation_config=config)
-            return int((made.shape[1] - len(frames) - 1) * batch)
+            return int((made.shape[1] - len(frames[0]) - 1) * batch)
 
         return {"frames": {"ours": ours, "generate": theirs}}
 
@@ -206,7 +205,9 @@ def _of_one(
             figures += [*rates, Figure(f"{name}/sampling_{unit}_mfu_batch{batch}", label, share, "%")]
     path = rows_of_codes(assets.parent / "rows", layout.books, layout.codes, tokens)
     del layout
-    return figures + _step(name, kind, assets, path, options.turns, peak, changes)
+    return figures + step_of(
+        name, lambda policy: kind(policy, assets / name), assets, path, options.turns, peak, changes
+    )
 
 
 def _rates(id: str, label: str, batch: int, sides: dict[str, Side], turns: int, unit: str) -> list[Figure]:
@@ -229,60 +230,14 @@ def _rates(id: str, label: str, batch: int, sides: dict[str, Side], turns: int, 
     ]
 
 
-def _step(
-    name: str, kind: type[Layout], assets: Path, path: str, turns: int, peak: float, changes: Sequence[str]
-) -> list[Figure]:
-    """Our step, its phases, memory and utilisation; of TRL that it has none."""
-    told = (*OVERRIDES, f"base={name}", "data.source=jsonl", f"data.path={path}", "rewards.weights={format: 1.0}")
-    config = load_config(recipes()["wavalign"], [*told, *changes])
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(config, Path(folder) / "run", assets, quiet=True)
-        layout = kind(trainer.trainee.policy, assets / name)
-        plans: list[Plan] = []
-        plan = trainer.method.plan
-
-        def kept(*given: Any) -> Plan:
-            plans.append(plan(*given))
-            return plans[-1]
-
-        trainer.method.plan = kept
-        seconds, memory, work, phases = [], [], [], []
-        for number in range(WARM_UP + turns):
-            metrics, took, peaked = measured(trainer._one_step)
-            trainer.step += 1
-            if number >= WARM_UP:
-                seconds.append(took)
-                memory.append(peaked)
-                work.append(_work(layout, plans[-1]) / took)
-                phases.append(metrics)
-    note = f"{config.batch} prompts x {config.rollouts.group_size} replies"
-    figures = [
-        Figure(f"{name}/step_ratio", f"{name}: a step, TRL over ours", None, note=note, lacking=UNSUPPORTED),
-        Figure(f"{name}/ours_step", f"{name}: our step", statistics.median(seconds), "s"),
-    ]
-    for phase in PHASES:
-        took = statistics.median(each.get(f"perf/{phase}_s", 0.0) for each in phases)
-        figures.append(Figure(f"{name}/ours_{phase}", f"{name}: of ours: {phase}", took, "s"))
-    if all(each > 0 for each in memory):
-        held = statistics.median(memory) / 1e6
-        label = f"{name}: our step, above what was held before"
-        figures.append(Figure(f"{name}/ours_memory", label, held, "MB"))
-    share = statistics.median(work) / peak
-    figures.append(Figure(f"{name}/step_mfu", f"{name}: utilisation in our step", share, "%"))
-    return figures
-
-
-def _work(layout: Layout, plan: Plan) -> float:
-    """Operations of a step: replies are sampled (forward), and all that is learnt from goes forward and back."""
-    total = 0.0
-    for unit in plan.units:
-        for completion in unit.completions:
-            codes = int((completion.channels == SPEECH).sum())
-            words = len(completion.tokens) - codes
-            total += 2 * layout.step_operations(len(unit.prompt), words, codes)
-            if not completion.target:
-                total += layout.step_operations(0, words, codes)
-    return total
+def _prompts(model: Any, batch: int) -> list[list[int]]:
+    """Typed turns of one length, each unlike the one before: of equal neighbours ours would read one."""
+    prompts = []
+    for row in range(batch):
+        turned = row % len(_WORDS)
+        text = " ".join(("what is", *_WORDS[turned:], *_WORDS[:turned]))
+        prompts.append(model.encode_prompt(Dialogue((Turn("user", text=text),))))
+    return prompts
 
 
 def _codes(model: Any, tokens: Sequence[int]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 from evaluation import speed_gpu_layouts as layouts
-from evaluation import speed_gpu_moshi, speed_gpu_omni
+from evaluation import speed_gpu_moshi, speed_gpu_omni, speed_gpu_step
 from evaluation.figures import Figure, Section, table
 from wavalign.models.registry import Registry
 from wavalign.training.channels import SPEECH, TEXT
@@ -44,6 +45,9 @@ def test_both_sides_make_as_much_as_they_say(layout: str, tmp_path: Path) -> Non
     (tmp_path / name).mkdir()
     make.make(tmp_path / name, shape, torch.float32)
     measured = kind(Registry(tmp_path).load([name]), tmp_path / name)
+    prompts = layouts._prompts(measured.model, 11)
+    assert len({len(prompt) for prompt in prompts}) == 1
+    assert all(one != other for one, other in itertools.pairwise(prompts))
     for unit, sides in measured.sides(batch=2, tokens=4).items():
         assert 0 < sides["ours"]() <= 2 * 4
         assert unit == "codes" or sides["generate"]() == 2 * 4
@@ -55,7 +59,7 @@ def test_where_there_is_nothing_to_compare_with_the_row_says_so() -> None:
     rows = layouts._rates("x/codes", "x: codes", 2, {"ours": lambda: 5}, 1, "codes")
     assert [row.value is None for row in rows] == [True, False, True]
     shown = table([Section("x", (*rows, Figure("y", "y", None)))]).splitlines()
-    assert [layouts.UNSUPPORTED in line for line in shown[2:]] == [True, False, True, False]
+    assert [speed_gpu_step.UNSUPPORTED in line for line in shown[2:]] == [True, False, True, False]
     assert "not measured" in shown[-1]
 
 
@@ -83,7 +87,7 @@ def test_a_step_samples_replies_once_and_learns_from_all() -> None:
             return 100 * prompt + 10 * words + codes
 
     channels = np.array([TEXT, TEXT, SPEECH], np.int8)
-    reply, target = (SimpleNamespace(tokens=[1, 2, 3], channels=channels, target=told) for told in (False, True))
+    reply, target = (SimpleNamespace(channels=channels) for _ in range(2))
     plan = SimpleNamespace(units=[SimpleNamespace(prompt=[7], completions=[reply, target])])
-    # Each is learnt from, forward and back: 2 * 121; the reply was drawn before: 21.
-    assert layouts._work(PerToken(), plan) == 2 * 121 + 2 * 121 + 21
+    # Each is learnt from, forward and back: 2 * 121; a reply of 2 words and a code was drawn before: 21.
+    assert speed_gpu_step._work(PerToken(), plan, (2, 1)) == 2 * 121 + 2 * 121 + 21
