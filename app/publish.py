@@ -38,7 +38,8 @@ def main(
         hardware=options.hardware,
         sleep=options.sleep,
         private=options.private,
-        backup=None if options.no_backup else options.backup or f"{options.space}-votes",
+        backup=options.backup,
+        no_backup=options.no_backup,
         votes=options.votes,
         bucket=options.bucket,
         secrets=tuple(options.secret),
@@ -75,9 +76,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("space", metavar="USER/SPACE")
     parser.add_argument("--hardware", choices=[str(each.value) for each in SpaceHardware], help="default: as it is")
     parser.add_argument("--sleep", type=int, metavar="SECONDS", help="of no visits before paid hardware sleeps")
-    parser.add_argument("--private", action="store_true", help="a new Space is seen by its owners only")
-    parser.add_argument("--backup", metavar="USER/DATASET", help="private, all that may be used (USER/SPACE-votes)")
-    parser.add_argument("--no-backup", action="store_true", help="what is said there is lost when it restarts")
+    parser.add_argument(
+        "--private", action=argparse.BooleanOptionalAction, help="seen by its owners only (as it is; new: public)"
+    )
+    backup = parser.add_mutually_exclusive_group()
+    backup.add_argument(
+        "--backup", metavar="USER/DATASET", help="private, all that may be used (as it is; new: USER/SPACE-votes)"
+    )
+    backup.add_argument("--no-backup", action="store_true", help="what is said there is lost when it restarts")
     parser.add_argument("--votes", metavar="USER/DATASET", help="public, what raters allow to be published")
     parser.add_argument("--bucket", metavar="USER/BUCKET", help="a storage bucket mounted at /data")
     parser.add_argument("--secret", action="append", default=[], metavar="NAME", help="of your environment")

@@ -11,7 +11,8 @@ from app.settings import NAME
 
 
 def carry_out(plan: Plan, api: HfApi) -> str:
-    """Doing it twice changes nothing the second time. Returns what was done, in words.
+    """Doing it twice changes nothing the second time, but for named secrets, whose values there cannot be read.
+    Returns what was done, in words.
 
     Raises:
         HfHubHTTPError: what the Hub refuses; what was done before stays, and the same command goes on from there.
@@ -19,15 +20,19 @@ def carry_out(plan: Plan, api: HfApi) -> str:
     wish = plan.wish
     for repo, private in plan.new_datasets.items():
         api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
-    if not plan.exists:
-        api.create_repo(wish.space, repo_type="space", space_sdk="gradio", private=wish.private, exist_ok=True)
+    if plan.now is None:
+        api.create_repo(wish.space, repo_type="space", space_sdk="gradio", private=bool(wish.private), exist_ok=True)
+    elif plan.private is not None:
+        api.update_repo_settings(wish.space, repo_type="space", private=plan.private)
     for name, value in plan.secrets.items():
         api.add_space_secret(wish.space, name, value)
     for name, value in plan.variables.items():
         api.add_space_variable(wish.space, name, value)
-    if wish.bucket:
-        api.create_bucket(wish.bucket, private=True, exist_ok=True)
-        api.set_space_volumes(wish.space, [Volume(type="bucket", source=wish.bucket, mount_path="/data")])
+    for name in plan.dropped:
+        api.delete_space_variable(wish.space, name)
+    if plan.bucket:
+        api.create_bucket(plan.bucket, private=True, exist_ok=True)
+        api.set_space_volumes(wish.space, [Volume(type="bucket", source=plan.bucket, mount_path="/data")])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the shipped data are parquet files in a Space, and belong there
         api.upload_folder(
@@ -40,4 +45,6 @@ def carry_out(plan: Plan, api: HfApi) -> str:
         )
     if plan.hardware:
         api.request_space_hardware(wish.space, plan.hardware, sleep_time=wish.sleep)
+    elif plan.sleep is not None:
+        api.set_space_sleep_time(wish.space, plan.sleep)
     return f"Done: {api.endpoint}/spaces/{wish.space} builds now; it takes some minutes."

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-_SETTING = re.compile(r"/api/spaces/([^/]+/[^/]+)/(secrets|variables|hardware|volumes|runtime)$")
+_SETTING = re.compile(r"/api/spaces/([^/]+/[^/]+)/(secrets|variables|hardware|volumes|runtime|sleeptime|settings)$")
 _REPO = re.compile(r"/api/(spaces|datasets)/([^/]+/[^/]+)(/.*)?$")
 
 
@@ -25,6 +25,7 @@ class Repo:
     secrets: dict[str, str] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
     hardware: str = "cpu-basic"
+    sleep: int | None = None
     volumes: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -70,10 +71,22 @@ def fake_spaces_hub() -> Iterator[FakeSpaces]:
 
         def do_PUT(self) -> None:
             path, body = urlsplit(self.path).path, self._body()
-            if found := _SETTING.search(path):
+            found = _SETTING.search(path)
+            if found and found[2] == "settings":
+                hub.space(found[1]).private = json.loads(body)["visibility"] == "private"
+                hub.log.append(f"visibility {json.loads(body)['visibility']}")
+            elif found:
                 hub.space(found[1]).volumes = json.loads(body)["volumes"]
                 hub.log.append("volumes")
             self._json({})
+
+        def do_DELETE(self) -> None:
+            path, body = urlsplit(self.path).path, self._body()
+            found = _SETTING.search(path)
+            name = json.loads(body)["key"]
+            del getattr(hub.space(found[1]), found[2])[name]
+            hub.log.append(f"delete {found[2]} {name}")
+            self._setting(hub.space(found[1]), found[2])
 
         def do_POST(self) -> None:
             path, body = urlsplit(self.path).path, self._body()
@@ -109,7 +122,14 @@ def fake_spaces_hub() -> Iterator[FakeSpaces]:
 
         def _setting(self, repo: Repo, what: str) -> None:
             if what == "runtime":
-                self._json({"stage": "RUNNING", "hardware": {"current": repo.hardware, "requested": repo.hardware}})
+                self._json(
+                    {
+                        "stage": "RUNNING",
+                        "hardware": {"current": repo.hardware, "requested": repo.hardware},
+                        "gcTimeout": repo.sleep,
+                        "volumes": repo.volumes,
+                    }
+                )
             elif what == "secrets":
                 self._json({name: {"key": name} for name in repo.secrets})
             else:
@@ -117,9 +137,14 @@ def fake_spaces_hub() -> Iterator[FakeSpaces]:
 
         def _set(self, repo: Repo, what: str, told: dict[str, Any]) -> None:
             if what == "hardware":
-                repo.hardware = told["flavor"]
+                repo.hardware, repo.sleep = told["flavor"], told.get("sleepTimeSeconds", repo.sleep)
                 hub.log.append(f"hardware {told['flavor']}")
                 self._json({"stage": "BUILDING", "hardware": {"current": None, "requested": repo.hardware}})
+                return
+            if what == "sleeptime":
+                repo.sleep = told["seconds"]
+                hub.log.append(f"sleep {repo.sleep}")
+                self._setting(repo, "runtime")
                 return
             getattr(repo, what)[told["key"]] = told["value"]
             hub.log.append(f"{what} {told['key']}")

@@ -23,6 +23,12 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSpaces]:
         yield made
 
 
+@pytest.fixture
+def one_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For claims about settings, which do not wait for all files to be read."""
+    monkeypatch.setattr("app.publish_plan.SHIPPED", ("app.py",))
+
+
 def publish(hub: FakeSpaces, *arguments: str, answer: str = "y", environment: dict[str, str] = ENVIRONMENT) -> int:
     api = HfApi(endpoint=hub.url, token="hf_test")
     return main(["ann/arena", *arguments], api=api, environment=environment, asks=lambda _: answer)
@@ -73,7 +79,58 @@ def test_the_second_time_only_what_changed_is_done_and_its_secrets_stay(hub: Fak
     assert publish(hub, "--hardware", "zero-a10g", "--yes", environment={}) == 0
     assert hub.space("ann/arena").secrets["WAVALIGN_SECRET"] == secret
     assert "old.py" not in hub.space("ann/arena").files
-    assert hub.log == ["variables WAVALIGN_PUSH_BACKUP", "commit"]
+    assert hub.log == ["commit"]
+
+
+@pytest.mark.usefixtures("one_file")
+def test_a_backup_stays_until_the_host_names_another(hub: FakeSpaces, capsys):
+    publish(hub, "--backup", "ann/mine", "--votes", "ann/open", "--yes")
+    hub.log.clear()
+    capsys.readouterr()
+    assert publish(hub, "--yes") == 0
+    assert "Votes are still copied to ann/mine and come back from there" in capsys.readouterr().out
+    assert hub.log == ["commit"]
+    kept = {"WAVALIGN_PUSH_BACKUP": "ann/mine", "WAVALIGN_PUSH_VOTES": "ann/open"}
+    assert hub.space("ann/arena").variables == kept
+    assert publish(hub, "--backup", "ann/other", "--yes") == 0
+    assert "What was copied to ann/mine stays there, and comes back no more." in capsys.readouterr().out
+    assert hub.space("ann/arena").variables == kept | {"WAVALIGN_PUSH_BACKUP": "ann/other"}
+    assert publish(hub, "--backup", "ann/open", "--yes") == 1
+    assert "two datasets" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("one_file")
+def test_a_backup_that_is_not_wanted_any_more_ends(hub: FakeSpaces, capsys):
+    publish(hub, "--backup", "ann/mine", "--yes")
+    hub.log.clear()
+    capsys.readouterr()
+    assert publish(hub, "--no-backup", "--yes") == 0
+    said = capsys.readouterr().out
+    assert "variable WAVALIGN_PUSH_BACKUP deleted" in said
+    assert "No backup" in said
+    assert hub.log == ["delete variables WAVALIGN_PUSH_BACKUP", "commit"]
+    assert hub.space("ann/arena").variables == {}
+
+
+@pytest.mark.usefixtures("one_file")
+def test_sleep_visibility_and_bucket_of_an_existing_space_are_changed_once(hub: FakeSpaces, capsys):
+    publish(hub, "--hardware", "t4-small", "--yes")
+    hub.log.clear()
+    wanted = ("--hardware", "t4-small", "--sleep", "600", "--private", "--bucket", "ann/disk", "--yes")
+    capsys.readouterr()
+    assert publish(hub, *wanted) == 0
+    said = capsys.readouterr().out
+    assert "sleeps after 600 seconds of no visits" in said
+    assert "seen by its owners only from now on" in said
+    assert hub.log == ["visibility private", "bucket", "volumes", "commit", "sleep 600"]
+    assert (hub.space("ann/arena").private, hub.space("ann/arena").sleep) == (True, 600)
+    hub.log.clear()
+    assert publish(hub, *wanted) == 0
+    assert publish(hub, "--yes") == 0  # what is not named stays
+    assert hub.log == ["commit", "commit"]
+    assert "seconds" not in capsys.readouterr().out
+    publish(hub, "--no-private", "--yes")
+    assert not hub.space("ann/arena").private
 
 
 def test_a_bucket_is_mounted_where_the_app_looks(hub: FakeSpaces):
@@ -93,6 +150,8 @@ def test_a_bucket_is_mounted_where_the_app_looks(hub: FakeSpaces):
         ([], {}, "set HF_TOKEN, or use --no-backup"),
         (["--variable", "HF_TOKEN=x"], ENVIRONMENT, "both a secret and a variable"),
         (["--backup", "ann/open"], ENVIRONMENT, "ann/open is public"),
+        (["--variable", "WAVALIGN_PUSH_BACKUP=ann/x"], ENVIRONMENT, "Use --backup or --no-backup"),
+        (["--sleep", "600"], ENVIRONMENT, "--sleep is for paid hardware: cpu-basic"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence_and_nothing_is_done(
@@ -106,7 +165,7 @@ def test_what_does_not_fit_is_one_sentence_and_nothing_is_done(
 
 def test_without_copies_no_token_is_needed_and_it_says_what_is_lost(hub: FakeSpaces, capsys):
     assert publish(hub, "--no-backup", "--yes", environment={}) == 0
-    assert "lost when the Space restarts" in capsys.readouterr().out
+    assert "is lost when the Space restarts" in capsys.readouterr().out
     assert set(hub.space("ann/arena").secrets) == {"WAVALIGN_SECRET"}
 
 
