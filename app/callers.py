@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,10 +13,11 @@ from starlette.requests import cookie_parser
 
 from app.access import Role, role_of_profile
 from app.host_key import COOKIE, HostKey
-from app.place import Place
+from app.place import Network, Place
 
 SCOPE = "wavalign.caller"
 """Where the gate leaves the caller in a request's scope."""
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 _INTERNAL = tuple(
     ipaddress.ip_network(each)
@@ -53,7 +54,7 @@ class Callers:
 
     def of(self, headers: Mapping[str, str], session: Mapping[str, Any], client: str) -> Caller:
         """``headers`` by lower-case name; ``session`` what the login signed; ``client`` the peer's address."""
-        address = address_of(headers, client, self.place.is_space)
+        address = address_of(headers, client, self.place.is_space, self.place.proxies)
         if is_foreign(headers, self.place.hosts):
             return Caller(address=address, foreign=True)
         profile = self._profile(session) if self.place.has_login else None
@@ -85,17 +86,36 @@ def caller_of(request: Any) -> Caller:
     return found if isinstance(found, Caller) else Caller()
 
 
-def address_of(headers: Mapping[str, str], client: str, behind_proxy: bool) -> str:
-    """The visitor's network address. A proxy adds the address it sees to the right of what the visitor claims."""
-    if behind_proxy:
-        for each in reversed(headers.get("x-forwarded-for", "").split(",")):
-            try:
-                address = ipaddress.ip_address(each.strip())
-            except ValueError:
+def address_of(headers: Mapping[str, str], client: str, behind_proxy: bool, proxies: Sequence[Network] = ()) -> str:
+    """The visitor's network address. A proxy adds the address it sees to the right of what the visitor claims.
+
+    ``behind_proxy``: every request comes by the proxies of a Space. Else only ``proxies`` are believed:
+    the rightmost address that is not one of them.
+    """
+    if not behind_proxy and not _is_in(_parsed(client), proxies):
+        return client
+    passing = (*_INTERNAL, *proxies) if behind_proxy else proxies
+    for each in reversed(headers.get("x-forwarded-for", "").split(",")):
+        address = _parsed(each)
+        if address is None:
+            if behind_proxy:
                 continue
-            if not any(address in network for network in _INTERNAL):
-                return str(address)
+            break  # whoever stands left of what no proxy wrote is only claimed
+        if not _is_in(address, passing):
+            return str(address)
     return client
+
+
+def _parsed(text: str) -> Address | None:
+    try:
+        address = ipaddress.ip_address(text.strip())
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address  # ::ffff:10.0.0.5, where a socket takes both kinds
+
+
+def _is_in(address: Address | None, networks: Sequence[Network]) -> bool:
+    return address is not None and any(address in network for network in networks)
 
 
 def is_foreign(headers: Mapping[str, str], hosts: tuple[str, ...] = ()) -> bool:

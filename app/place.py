@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # the store takes a moment to import, and most hosts have no 
     from app.store.mounts import Mount
 
 Kind = Literal["local", "space", "zerogpu"]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 FOLDER = "wavalign-workbench"
 SPACE_DISK = Path("/data")
 """Where a Space's persistent storage is mounted."""
@@ -54,6 +55,8 @@ class Place:
     listen: str = LOOPBACK
     port: int | None = None
     """None takes the first free one."""
+    proxies: tuple[Network, ...] = ()
+    """Whose word counts on whom they speak for (X-Forwarded-For), besides a proxy on this machine."""
     slice_seconds: int = CALL_SECONDS
     """How long one slice of training may hold a borrowed GPU."""
     reply_seconds: int = CALL_SECONDS
@@ -91,11 +94,12 @@ class Place:
     ) -> Place:
         """Reads the variables that Hugging Face sets on a Space (SPACE_ID, SPACE_AUTHOR_NAME, SPACE_HOST,
         SPACES_ZERO_GPU, OAUTH_CLIENT_ID and its companions) and the host's own: WAVALIGN_LISTEN (else
-        GRADIO_SERVER_NAME), WAVALIGN_PORT (else GRADIO_SERVER_PORT), WAVALIGN_OWNERS, WAVALIGN_SLICE_SECONDS and
-        WAVALIGN_REPLY_SECONDS (of a borrowed GPU), WAVALIGN_CONTAINER (1 in one).
+        GRADIO_SERVER_NAME), WAVALIGN_PORT (else GRADIO_SERVER_PORT), WAVALIGN_OWNERS, WAVALIGN_PROXIES
+        (addresses and networks, separated by commas), WAVALIGN_SLICE_SECONDS and WAVALIGN_REPLY_SECONDS (of a borrowed
+        GPU), WAVALIGN_CONTAINER (1 in one).
 
         Raises:
-            PlaceError: when an address, a port or a number of seconds cannot be used.
+            PlaceError: when an address, a port, a proxy or a number of seconds cannot be used.
         """
         space = environment.get("SPACE_ID") or None
         owner = (environment.get("SPACE_AUTHOR_NAME") or space.partition("/")[0]) if space else None
@@ -116,6 +120,7 @@ class Place:
             bucket=disk if usable and mount.is_network else None,
             listen=_address(environment, "0.0.0.0" if space else LOOPBACK),
             port=_port(environment, SPACE_PORT if space else None),
+            proxies=_proxies(environment),
             slice_seconds=_seconds("WAVALIGN_SLICE_SECONDS", environment),
             reply_seconds=_seconds("WAVALIGN_REPLY_SECONDS", environment),
             ends_with_app=bool(space) or _is_set(environment.get("WAVALIGN_CONTAINER")),
@@ -204,6 +209,21 @@ def _address(environment: Mapping[str, str], usual: str) -> str:
     if not address or (any(sign in address for sign in " /:@") and not _is_address(address)):
         raise PlaceError(f"{name} must be an address to listen on, 0.0.0.0 for all, got {address!r}.")
     return address
+
+
+def _proxies(environment: Mapping[str, str]) -> tuple[Network, ...]:
+    found = []
+    for each in environment.get("WAVALIGN_PROXIES", "").split(","):
+        if not each.strip():
+            continue
+        try:
+            found.append(ipaddress.ip_network(each.strip()))
+        except ValueError:
+            raise PlaceError(
+                "WAVALIGN_PROXIES must be addresses or networks separated by commas, such as 10.0.0.5,10.1.0.0/16, got "
+                f"{each.strip()!r}."
+            ) from None
+    return tuple(found)
 
 
 def _is_address(text: str) -> bool:

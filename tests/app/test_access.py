@@ -115,6 +115,24 @@ def test_the_address_is_the_one_that_the_nearest_proxy_saw() -> None:
     assert address_of({"x-forwarded-for": "203.0.113.9"}, "10.0.0.7", False) == "10.0.0.7"
 
 
+def test_a_proxy_that_is_named_says_whom_it_speaks_for_and_nobody_else_does() -> None:
+    proxies = Place.from_environment({"WAVALIGN_PROXIES": "10.0.0.5, 10.1.0.0/16"}).proxies
+
+    def behind(forwarded: str, client: str = "10.0.0.5") -> str:
+        return address_of({"x-forwarded-for": forwarded} if forwarded else {}, client, False, proxies)
+
+    assert behind("203.0.113.9") == behind("203.0.113.9, 10.1.2.3") == "203.0.113.9"
+    assert behind("1.2.3.4, 203.0.113.9") == "203.0.113.9"  # the first is only what the visitor claims
+    assert behind("192.168.7.7") == "192.168.7.7"  # raters of one's own network
+    assert behind("203.0.113.9", "::ffff:10.0.0.5") == "203.0.113.9"
+    assert behind("") == behind("1.2.3.4, nonsense") == behind("10.1.2.3") == "10.0.0.5"
+    assert behind("203.0.113.9", "10.0.0.6") == "10.0.0.6"
+    assert behind("203.0.113.9", "") == ""
+    place = Place(listen="0.0.0.0", proxies=proxies)
+    two = [Callers(place).of({"x-forwarded-for": each}, {}, "10.1.0.1").address for each in ("192.0.2.1", "192.0.2.2")]
+    assert two == ["192.0.2.1", "192.0.2.2"]
+
+
 def test_a_link_from_another_site_may_be_followed_and_its_scripts_may_not_call() -> None:
     assert not is_foreign({"sec-fetch-mode": "navigate", "sec-fetch-dest": "document", "sec-fetch-site": "cross-site"})
     assert not is_foreign(

@@ -42,6 +42,13 @@ def test_a_laptop_listens_to_itself_alone_and_has_no_owners():
     assert not place.forgets
 
 
+@pytest.mark.parametrize("named", ["proxy.example.org", "10.0.0.0/33", "10.0.0.1/8", "*"])
+def test_a_proxy_that_is_no_address_is_refused(named: str):
+    assert Place.from_environment({"WAVALIGN_PROXIES": " , "}).proxies == ()
+    with pytest.raises(PlaceError, match="WAVALIGN_PROXIES must be addresses or networks"):
+        Place.from_environment({"WAVALIGN_PROXIES": f"10.0.0.5,{named}"})
+
+
 def test_a_space_is_reached_by_all_at_the_port_that_is_shown(nothing_mounted: Path):
     place = Place.from_environment(SPACE, mounts=nothing_mounted)
     assert (place.kind, place.space, place.owner) == ("space", "ann/arena", "ann")
