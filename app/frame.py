@@ -23,6 +23,7 @@ from app.pushing import Pushing
 from app.services import Services
 from app.settings import NAME, PAGE_FILES, root_path
 from app.theme import stylesheets, theme
+from app.uploads import Shares, keep_swept
 
 QUEUED = 200
 """Events that may wait for a handler: plots and archives of replies that are there."""
@@ -85,6 +86,8 @@ def launch(services: Services) -> None:
 def serve(services: Services) -> tuple[gr.Blocks, str]:
     """Starts serving in the background; returns the app and its address."""
     demo = build(services)
+    own = {file for block in demo.blocks.values() for file in getattr(block, "keep_in_cache", ())}
+    keep_swept(Path(gr.utils.get_upload_folder()), own)
     _, address, _ = demo.launch(
         server_name=services.settings.place.listen,
         server_port=services.settings.port,
@@ -113,14 +116,18 @@ def serve(services: Services) -> tuple[gr.Blocks, str]:
 
 def _gate(services: Services) -> Middleware:
     limits = services.settings.limits
+    folder_bytes = round(limits.uploads_gigabytes * 1e9)
+    uploads = Path(gr.utils.get_upload_folder())
+    uploads.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Middleware(
         Gate,
         callers=services.callers,
         limiter=services.limiter,
         recordings=services.recordings,
-        uploads=Path(gr.utils.get_upload_folder()),
+        uploads=uploads,
         upload_bytes=round(limits.upload_megabytes * 1e6),
-        folder_bytes=round(limits.uploads_gigabytes * 1e9),
+        folder_bytes=folder_bytes,
+        shares=Shares(services.raters.address, folder_bytes // 4),
         door=Door(services.callers, lambda page, caller: _header(page, "", caller, services)),
     )
 

@@ -6,10 +6,12 @@ bounded, uploads counted, and what the framework would tell of pages that are no
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import parse_qs, urlencode
 
 from starlette.datastructures import Headers
@@ -18,27 +20,29 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import access
 from app.access import Role
+from app.bodies import TooLargeError, UnfinishedError, again, from_file, whole
 from app.callers import SCOPE, Caller, Callers
 from app.door import Door
 from app.limits import Limiter, LimitError
 from app.recordings import Recordings
+from app.uploads import Shares
 
 CALL_BYTES = 2_000_000
 """The largest call: a form of the Train page. What people say comes by upload."""
 FORM_BYTES = 10_000
 UPLOAD_OVERHEAD = 20_000
 """Bytes of an upload that are not the file."""
+UPLOAD_SECONDS = 300.0
+"""Who sends slower than that does not get to the end."""
+_IN_MEMORY = 1_000_000
 _SOUNDS = frozenset(
     {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".webm", ".zip"},
 )
 """What a visitor may fetch from the upload folder."""
 NOT_HERE = "There is nothing at this address."
 NOT_YOURS = "This is the host's."
+SHARE_TAKEN = "As many recordings as fit are kept of your network right now. Come back in half an hour."
 FOREIGN = "A page of another site may not do this."
-
-
-class TooLargeError(Exception):
-    """A body beyond its bound."""
 
 
 class Gate:
@@ -54,6 +58,7 @@ class Gate:
         uploads: Path,
         upload_bytes: int,
         folder_bytes: int,
+        shares: Shares,
         door: Door,
     ) -> None:
         self._app = app
@@ -63,6 +68,7 @@ class Gate:
         self._uploads = uploads
         self._upload_bytes = upload_bytes
         self._folder_bytes = folder_bytes
+        self._shares = shares
         self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,16 +104,60 @@ class Gate:
             scope["query_string"] = _own_page(scope["query_string"], caller)
         elif path == access.UPLOAD:
             answer = self._refused_upload(headers, caller)
-            receive = _bounded(receive, self._upload_bytes + UPLOAD_OVERHEAD)
+            if answer is None:
+                await self._upload(caller, scope, receive, send)
+                return
         elif method == "POST":
             answer, receive = await self._called(path, headers, receive)
         if answer is not None:
             await answer(scope, receive, send)
             return
+        await self._app(scope, receive, send)
+
+    async def _upload(self, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
+        """The framework gets a whole body or none: of one that is cut it would leave the part it has in the folder."""
+        upload, kept = self._shares.begin(caller.address), False
+        status = 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
-        except TooLargeError:
-            await self._too_large()(scope, receive, send)
+            with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=self._uploads) as body:  # has no name: it ends with us
+                try:
+                    await asyncio.wait_for(self._spool(upload, caller, body, receive), UPLOAD_SECONDS)
+                except TooLargeError:
+                    await self._too_large()(scope, receive, send)
+                except TimeoutError:
+                    said = f"That took longer than {UPLOAD_SECONDS / 60:.0f} minutes. Use a shorter recording."
+                    await PlainTextResponse(said, 408)(scope, receive, send)
+                except UnfinishedError as error:
+                    await PlainTextResponse(str(error), 429)(scope, receive, send)
+                else:
+                    body.seek(0)
+                    await self._app(scope, from_file(body, receive), sending)
+                    kept = status < 400
+        finally:
+            if not kept:
+                self._shares.drop(upload)
+
+    async def _spool(self, upload: int, caller: Caller, body: IO[bytes], receive: Receive) -> None:
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise UnfinishedError("The upload was not whole.")
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self._upload_bytes + UPLOAD_OVERHEAD:
+                raise TooLargeError
+            if caller.role < Role.HOST and not self._shares.add(upload, len(part)):
+                raise UnfinishedError(SHARE_TAKEN)
+            body.write(part)
+            more = message.get("more_body", False)
 
     async def _at_the_door(self, method: str, path: str, caller: Caller, scope: Scope, receive: Receive) -> Response:
         if path == "/host/leave":
@@ -120,7 +170,7 @@ class Gate:
         except LimitError as error:
             return self._door.page(caller, _first(query, "to"), str(error), 429)
         try:
-            form = parse_qs((await _whole(receive, FORM_BYTES)).decode("utf-8", "replace"))
+            form = parse_qs((await whole(receive, FORM_BYTES)).decode("utf-8", "replace"))
         except TooLargeError:
             form = {}
         return self._door.enter(caller, _first(form, "token"), _first(form, "to"), _is_secure(scope))
@@ -151,6 +201,8 @@ class Gate:
             self._limiter.take("upload", caller.address, caller.account)
         except LimitError as error:
             return PlainTextResponse(str(error), 429, {"Retry-After": str(int(error.seconds) + 1)})
+        if not self._shares.fits(caller.address):
+            return PlainTextResponse(SHARE_TAKEN, 429)
         if _size(self._uploads) > self._folder_bytes:
             return PlainTextResponse("Too many recordings are kept here right now. Come back in half an hour.", 503)
         return None
@@ -160,7 +212,7 @@ class Gate:
         if headers.get("content-type", "").split(";")[0].strip() == "multipart/form-data":
             return PlainTextResponse(NOT_HERE, 404), receive
         try:
-            body = await _whole(receive, CALL_BYTES)
+            body = await whole(receive, CALL_BYTES)
         except TooLargeError:
             return JSONResponse({"detail": "That is more than one request may hold."}, 413), receive
         try:
@@ -169,7 +221,7 @@ class Gate:
                 return JSONResponse({"detail": "Upload the file itself: addresses are not fetched."}, 422), receive
         except (ValueError, RecursionError):
             return JSONResponse({"detail": "That is not a request this app can read."}, 400), receive
-        return None, _again(body, receive)
+        return None, again(body, receive)
 
     def _too_large(self) -> Response:
         return PlainTextResponse(
@@ -222,45 +274,3 @@ def _size(folder: Path) -> int:
             except OSError:  # swept in the meantime
                 continue
     return total
-
-
-async def _whole(receive: Receive, most: int) -> bytes:
-    parts, size, more = [], 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            break
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > most:
-            raise TooLargeError
-        more = message.get("more_body", False)
-    return b"".join(parts)
-
-
-def _bounded(receive: Receive, most: int) -> Receive:
-    """A length that was not declared, or was a lie, ends where the bound is."""
-    taken = 0
-
-    async def bounded() -> Message:
-        nonlocal taken
-        message = await receive()
-        taken += len(message.get("body", b""))
-        if taken > most:
-            raise TooLargeError
-        return message
-
-    return bounded
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    given = False
-
-    async def again() -> Message:
-        nonlocal given
-        if not given:
-            given = True
-            return {"type": "http.request", "body": body, "more_body": False}
-        return await receive()
-
-    return again
