@@ -27,12 +27,16 @@ class Reliability:
 
 
 def reliabilities(votes: Iterable[VoteRecord]) -> dict[str, Reliability]:
-    """By rater, from all votes (gold battles and repeats included). Ties say nothing about a repeat."""
-    votes = [vote for vote in votes if vote.excluded not in ("erased", "retracted", "consent")]
-    by_battle: Mapping[str, VoteRecord] = {vote.battle: vote for vote in votes}
-    counts: dict[str, list[int]] = {}
-    for vote in votes:
-        count = counts.setdefault(vote.rater, [0, 0, 0, 0])
+    """Of every rater of these votes (gold battles and repeats included); votes that were taken back say nothing.
+
+    Ties say nothing about a repeat.
+    """
+    votes = list(votes)
+    counts: dict[str, list[int]] = {vote.rater: [0, 0, 0, 0] for vote in votes}
+    standing = [vote for vote in votes if vote.excluded not in ("erased", "retracted", "consent")]
+    by_battle: Mapping[str, VoteRecord] = {vote.battle: vote for vote in standing}
+    for vote in standing:
+        count = counts[vote.rater]
         if vote.kind == "gold":
             count[0] += vote.outcome in ("left", "right") and vote.outcome != vote.gold_side
             count[1] += 1

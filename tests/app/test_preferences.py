@@ -77,6 +77,15 @@ def test_a_vote_that_can_still_be_undone_is_not_shown_and_not_exported(own, tmp_
     assert own.preferences.lines(OPEN, 0, 10)[0].vote.vote == receipt.receipt
 
 
+def test_a_rater_whose_only_vote_was_taken_back_stands_as_one_of_whom_nothing_is_known(own):
+    own.arena.voting.retract(own.arena.revealed(1, own.arena.join("b-fay", "research")).receipt, "b-fay")
+    own.arena.clock.forward(10)
+    line = own.preferences.lines(OPEN, 0, 10)[0]
+    assert (line.vote.rater, line.vote.excluded, line.reliability) == ("b-fay", "retracted", 0.8)
+    assert own.preferences.overview(Selection("research", least_reliability=0.8)).excluded == {"retracted": 1}
+    assert own.preferences.overview(Selection("research", least_reliability=0.81)).votes == 0
+
+
 def test_newest_first_page_by_page(here):
     words = [line.words for line in here.preferences.lines(OPEN, 0, 3)]
     assert words == ["what is ten plus one", "what is two plus two", "what is one plus one"]
