@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol
 
 from app.conversation import Answer, Asked, Conversation, Exchange, Figures
@@ -46,6 +46,14 @@ class Senses(Protocol):
 
     def gauge(self, reply: Reply) -> tuple[Figures, str | None]:
         """The reply's measures (without its times) and the delivery it is nearest to."""
+
+
+@dataclass(frozen=True)
+class AsRecommended:
+    """Each side sampled as its own checkpoint recommends, but for the seed, and for at most so many seconds."""
+
+    seed: int
+    longest_seconds: float
 
 
 @dataclass(frozen=True)
@@ -89,14 +97,15 @@ class Answering:
     only_hear: frozenset[str] = frozenset()
     """Checkpoints that were not trained to read: what is typed is put to them all the same, with a note."""
     recommended: Mapping[str, Sampling] = field(default_factory=dict)
-    """What checkpoints recommend: of that the page leaves alone how many tokens a reply may have (a second of speech is
-    12 tokens of one model and 200 of another) and the repetition guard."""
+    """What checkpoints recommend. Where the visitor's own settings hold for both sides, these are still the
+    checkpoint's: how many tokens a reply may have (a second of speech is 12 tokens of one model and 200 of another)
+    and the repetition guard."""
 
     def run(
         self,
         conversation: Conversation,
         asked: Asked,
-        sampling: Sampling,
+        sampling: Sampling | AsRecommended,
         stop: threading.Event,
         even_if_outside: bool = False,
     ) -> Generator[Live, None, Exchange]:
@@ -106,10 +115,10 @@ class Answering:
         note, because the recogniser may have misheard.
         """
         history = conversation.questions()
-        settings = {
-            name: getattr(sampling, name)
-            for name in ("temperature", "speech_temperature", "top_k", "top_p", "max_seconds", "seed")
-        }
+        samplings = [
+            self._sampling_of(conversation.checkpoints, side, sampling) for side in range(len(conversation.checkpoints))
+        ]
+        settings = {"as_recommended": isinstance(sampling, AsRecommended), "seed": sampling.seed}
         bound = not self.knows_more.issuperset(conversation.checkpoints)
         if asked.turn.text is not None and bound:
             outside = not self.senses.knows(asked.turn.text, history)
@@ -124,7 +133,7 @@ class Answering:
             Request(
                 conversation.dialogue(side, asked, as_typed=name in self.knows_more),
                 name,
-                self._sampling_of(conversation.checkpoints, side, sampling),
+                samplings[side],
             )
             for side, name in enumerate(conversation.checkpoints)
         ]
@@ -154,7 +163,7 @@ class Answering:
             asked = heard.result() if heard else asked
             yield Live(asked, sides, measuring=True)
         answers = []
-        for name, side, reply in zip(conversation.checkpoints, sides, replies, strict=True):
+        for name, side, reply, drawn in zip(conversation.checkpoints, sides, replies, samplings, strict=True):
             figures, delivery = self.senses.gauge(reply)
             if name in self.knows_more:
                 figures, delivery = replace(figures, word_error_rate=None), None
@@ -163,21 +172,26 @@ class Answering:
                 first_audio_seconds=side.first_audio_seconds,
                 real_time_factor=side.seconds / reply.waveform.seconds if reply.waveform.seconds else None,
             )
-            answers.append(Answer(name, reply, figures, delivery, stopped=stop.is_set() and not reply.finished))
+            stopped = stop.is_set() and not reply.finished
+            answers.append(Answer(name, reply, figures, delivery, stopped, sampling=asdict(drawn)))
         return Exchange(asked, tuple(answers), settings)
 
-    def _sampling_of(self, checkpoints: Sequence[str], side: int, sampling: Sampling) -> Sampling:
+    def _sampling_of(self, checkpoints: Sequence[str], side: int, wanted: Sampling | AsRecommended) -> Sampling:
         """One seed for both sides, except for a checkpoint beside itself: that would say the same twice."""
         name = checkpoints[side]
-        seeded = replace(sampling, seed=sampling.seed + checkpoints[:side].count(name))
+        seed = wanted.seed + checkpoints[:side].count(name)
         own = self.recommended.get(name)
+        if isinstance(wanted, AsRecommended):
+            own = own or Sampling()
+            return replace(own, max_seconds=min(own.max_seconds, wanted.longest_seconds), seed=seed)
         if own is None:
-            return seeded
+            return replace(wanted, seed=seed)
         return replace(
-            seeded,
-            max_tokens=max(own.max_tokens, sampling.max_tokens),
+            wanted,
+            max_tokens=max(own.max_tokens, wanted.max_tokens),
             repetition_window=own.repetition_window,
             repetition_penalty=own.repetition_penalty,
+            seed=seed,
         )
 
     def _hear(self, asked: Asked, history: Sequence[str]) -> Asked:

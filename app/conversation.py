@@ -6,6 +6,7 @@ import io
 import json
 import secrets
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,10 @@ class Figures:
 
 @dataclass(frozen=True)
 class Answer:
-    """One side's reply: who said it, what, how it sounded, and where the page finds its audio."""
+    """One side's reply: who said it, what, how it sounded, and where the page finds its audio.
+
+    ``sampling`` is what it was asked with, by the fields of ``Sampling``.
+    """
 
     checkpoint: str
     reply: Reply
@@ -46,6 +50,7 @@ class Answer:
     delivery: str | None = None
     stopped: bool = False
     audio: Path | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Exchange:
-    """A question and one answer a side, in the order of the sides; ``answers`` is empty while nothing came back."""
+    """A question and one answer a side, in the order of the sides; ``answers`` is empty while nothing came back.
+
+    ``sampling``: the seed, and whether each side was sampled as its checkpoint recommends.
+    """
 
     asked: Asked
     answers: tuple[Answer, ...] = ()
@@ -171,5 +179,6 @@ class Conversation:
                 "finished": answer.reply.finished and not answer.stopped,
                 "tokens": list(answer.reply.tokens),
                 "measures": asdict(answer.figures),
+                "sampling": dict(answer.sampling),
             }
         return {"user": user, "replies": replies, "sampling": exchange.sampling}

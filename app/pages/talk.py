@@ -7,7 +7,7 @@ import gradio as gr
 from app.components.stage import examples_strip, make_stage
 from app.conversation import SIDES
 from app.examples import load_examples
-from app.pages.talk_handlers import NO_SECOND, Handlers, Widgets, fresh
+from app.pages.talk_handlers import NO_SECOND, SLIDERS, Handlers, Widgets, fresh, slider_values
 from app.services import Services
 
 
@@ -17,7 +17,7 @@ def build(services: Services) -> None:
     examples = load_examples(services.settings.assets)
     pair = services.first_pair()
     first = pair[0] if pair else None
-    defaults = services.default_sampling(first)
+    shown = slider_values(services.default_sampling(first), limits.reply_seconds)
     second = pair[1] if len(pair) > 1 else first
     start = fresh(tuple(name for name in (first, second) if name))
 
@@ -73,28 +73,31 @@ def build(services: Services) -> None:
                 gr.Plot(show_label=False, container=False, min_width=300, elem_id=f"plot-{side}") for side in SIDES
             ]
     with gr.Accordion("Sampling", open=False, elem_id="sampling"):
+        as_recommended = gr.Checkbox(
+            True,
+            label="As each checkpoint recommends",
+            info="The sliders show what A's recommends. Moving one turns this off: then they hold for both sides.",
+            elem_id="as-recommended",
+        )
         with gr.Row():
-            temperature = gr.Slider(
-                0, 1.5, defaults.temperature, step=0.05, label="Temperature", info="Of the text; 0 is greedy"
-            )
-            speech_temperature = gr.Slider(
-                0,
-                1.5,
-                defaults.temperature if defaults.speech_temperature is None else defaults.speech_temperature,
-                step=0.05,
-                label="Speech temperature",
-                info="Of the sound; 0 is greedy",
-            )
-            top_p = gr.Slider(0.05, 1, defaults.top_p, step=0.05, label="Top-p", info="1 keeps every token")
-            top_k = gr.Slider(0, 200, defaults.top_k, step=1, label="Top-k", info="0 keeps every token")
-            longest = gr.Slider(
-                1,
-                limits.reply_seconds,
-                min(defaults.max_seconds, limits.reply_seconds),
-                step=1,
-                label="Longest reply (s)",
-                info="Speech beyond is not made",
-            )
+            sliders = [
+                gr.Slider(
+                    SLIDERS[name][0],
+                    min(SLIDERS[name][1], limits.reply_seconds) if name == "max_seconds" else SLIDERS[name][1],
+                    shown[name],
+                    step=step,
+                    label=label,
+                    info=info,
+                    buttons=[],  # the box above sets them back
+                )
+                for name, step, label, info in (
+                    ("temperature", 0.05, "Temperature", "Of the text; 0 is greedy"),
+                    ("speech_temperature", 0.05, "Speech temperature", "Of the sound; 0 is greedy"),
+                    ("top_p", 0.05, "Top-p", "1 keeps every token"),
+                    ("top_k", 1, "Top-k", "0 keeps every token"),
+                    ("max_seconds", 1, "Longest reply (s)", "Speech beyond is not made"),
+                )
+            ]
         with gr.Row(elem_id="switches"):
             seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, elem_id="seed")
             keep_seed = gr.Checkbox(False, label="Keep this seed", info="Otherwise every turn draws a new one")
@@ -104,7 +107,7 @@ def build(services: Services) -> None:
     widgets = Widgets(state, stage, recording, text, send, stop, again, new, download, pitch, tuple(plots), seed)
     handlers = Handlers(services, widgets, examples)
     choice = [state, left, right]
-    sampling = [temperature, speech_temperature, top_p, top_k, longest, seed, keep_seed, autoplay]
+    sampling = [as_recommended, *sliders, seed, keep_seed, autoplay]
     answering = {
         "outputs": widgets.all(),
         "concurrency_limit": None,  # the line in front of the models is ours
@@ -131,6 +134,16 @@ def build(services: Services) -> None:
         return True
 
     seed.input(keep, None, keep_seed, **quick)
+
+    def moved() -> bool:
+        """Who moves a slider wants it to hold."""
+        return False
+
+    for slider in sliders:
+        slider.input(moved, None, as_recommended, **quick)
+    for trigger in (left.change, as_recommended.input):
+        trigger(handlers.recommended, [left, as_recommended], sliders, **quick)
+
     gr.context.Context.root_block.unload(handlers.left)
 
     def offered() -> tuple[gr.Dropdown, gr.Dropdown]:

@@ -9,13 +9,13 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import gradio as gr
 
 from app import discretion, line, view
-from app.answering import Live, LiveSide
+from app.answering import AsRecommended, Live, LiveSide
 from app.components.plots import speech_plot
 from app.conversation import SIDES, Asked, Conversation, ConversationError, Exchange
 from app.examples import Example
@@ -43,6 +43,14 @@ EXPECTED = (
 )
 
 UPDATE_SECONDS = 0.25
+#: The fields of a sampling that have a slider, in the order of the page, each with its least and most.
+SLIDERS = {
+    "temperature": (0, 1.5),
+    "speech_temperature": (0, 1.5),
+    "top_p": (0.05, 1),
+    "top_k": (0, 500),
+    "max_seconds": (1, float("inf")),
+}
 
 Updates = dict[Any, Any]
 
@@ -85,12 +93,13 @@ class Widgets:
 class Wish:
     """The settings of one request, as the page has them."""
 
-    sampling: Sampling
+    sampling: Sampling | AsRecommended
     autoplay: bool
 
     @classmethod
     def of(
         cls,
+        as_recommended: bool,
         temperature: float,
         speech_temperature: float,
         top_p: float,
@@ -103,6 +112,8 @@ class Wish:
         limit_seconds: float,
     ) -> Wish:
         seed = int(seed or 0) if keep else secrets.randbelow(2**31)
+        if as_recommended:
+            return cls(AsRecommended(seed, limit_seconds), bool(autoplay))
         sampling = Sampling(
             temperature=float(temperature),
             speech_temperature=float(speech_temperature),
@@ -238,6 +249,13 @@ class Handlers:
             figure = speech_plot(answers[number].reply.waveform, side) if spoken else None
             updates[plot] = gr.Plot(value=figure, visible=spoken)
         return updates
+
+    def recommended(self, left: str | None, as_recommended: bool) -> list[Any]:
+        """The sliders, set to what A's checkpoint recommends; as the visitor left them where theirs hold."""
+        if not as_recommended:
+            return [gr.skip()] * len(SLIDERS)
+        values = slider_values(self.services.default_sampling(left), self.services.settings.limits.reply_seconds)
+        return [values[name] for name in SLIDERS]
 
     def left(self, request: gr.Request) -> None:
         """The tab was closed."""
@@ -398,6 +416,17 @@ class Handlers:
         if session.conversation is None:
             return {"conversation": session.key, "exchanges": [], "error": how.get("error") or NO_CHECKPOINT}
         return view.stage(session.key, session.conversation, *live, **how)
+
+
+def slider_values(sampling: Sampling, longest_seconds: float) -> dict[str, float]:
+    """What the sliders show of a sampling; what lies beyond a slider stands at its end."""
+    speech = sampling.temperature if sampling.speech_temperature is None else sampling.speech_temperature
+    shown = {
+        **asdict(sampling),
+        "speech_temperature": speech,
+        "max_seconds": min(sampling.max_seconds, longest_seconds),
+    }
+    return {name: min(max(shown[name], least), most) for name, (least, most) in SLIDERS.items()}
 
 
 def _chosen(left: str | None, right: str | None) -> tuple[str, ...]:

@@ -387,6 +387,7 @@ def test_a_visitor_reaches_what_is_theirs(space: Server, config: dict[str, Any])
 def test_a_visitor_talks_hears_and_takes_the_conversation_along(space: Server, config: dict[str, Any]) -> None:
     values = {each["id"]: each["props"].get("value") for each in config["components"]}
     said = {component(config, "question"): "what is two plus two", labelled(config, "Longest reply (s)"): 1}
+    said[component(config, "as-recommended")] = False
     ask, after = (event_named(config, name) for name in ("send_text", "afterwards"))
     with space.client(address="198.51.100.6") as visitor:
         data = [said.get(id, values[id]) for id in ask["inputs"]]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
-from app.answering import ONLY_HEARS, OUTSIDE_SPOKEN, OUTSIDE_TYPED, UNHEARD, Answering, Heard
+from app.answering import ONLY_HEARS, OUTSIDE_SPOKEN, OUTSIDE_TYPED, UNHEARD, Answering, AsRecommended, Heard
 from app.conversation import Asked, Conversation, Figures
+from app.pages.talk_handlers import Wish, slider_values
 from app.services import Services, Stops
 from app.settings import Settings, SettingsError
 from tests.app.assets import make_tiny_assets
@@ -18,6 +20,7 @@ from wavalign.models.protocol import CheckpointError, Sampling
 
 NAMES = ("closedtalk-base", "closedtalk-tuned")
 SHORT = Sampling(max_tokens=60, max_seconds=2, seed=3)
+SUM = Asked(Turn("user", text="one plus one"))
 HOT = Asked(Turn("user", text="what is the opposite of hot"))
 
 
@@ -83,21 +86,81 @@ def test_a_checkpoint_beside_itself_says_something_else(services):
     assert exchange.answers[0].reply.tokens != exchange.answers[1].reply.tokens
 
 
-def test_a_reply_may_have_as_many_tokens_as_its_checkpoint_recommends(services):
+class Listening:
+    """Answers with a hum, and keeps what it was asked with."""
+
+    def __init__(self) -> None:
+        self.samplings: list[Sampling] = []
+
+    def stream_many(self, requests, stop):
+        self.samplings = [request.sampling for request in requests]
+        yield from ()
+        return [Reply("one", hum(), (1,)) for _ in requests]
+
+
+def test_a_reply_may_have_as_many_tokens_as_its_checkpoint_recommends():
     """A second of speech is 12 tokens of one model and 200 of another; the page sets seconds, temperatures and seed."""
-    asked: list[Sampling] = []
-
-    class Model:
-        def stream_many(self, requests, stop):
-            asked.extend(request.sampling for request in requests)
-            yield from ()
-            return [Reply("one", hum(), (1,)) for _ in requests]
-
+    model = Listening()
     recommended = {NAMES[0]: Sampling(max_tokens=4096, repetition_window=64, repetition_penalty=1.1, temperature=0.1)}
-    run(Answering(Model(), Hearing(), recommended=recommended), even_if_outside=True)
+    run(Answering(model, Hearing(), recommended=recommended), even_if_outside=True)
+    asked = model.samplings
     assert [each.max_tokens for each in asked] == [4096, SHORT.max_tokens]
     assert [(each.repetition_window, each.repetition_penalty) for each in asked] == [(64, 1.1), (0, 1.0)]
     assert asked[0].temperature == asked[1].temperature
+
+
+OMNI = Sampling(0.7, 0.9, 40, 0.8, 64, 1.05, max_seconds=40.0, max_tokens=2048)
+KIMI = Sampling(0.0, 0.8, 10, 1.0, 64, 1.0, max_seconds=60.0, max_tokens=1500)
+SMALL = Sampling(0.7, 0.3, 0, 0.95, max_seconds=8.0, max_tokens=400)
+
+
+@pytest.mark.parametrize("pair", [(OMNI, KIMI), (SMALL, OMNI), (KIMI, SMALL)], ids=["large", "beside", "left"])
+def test_until_a_slider_is_moved_each_side_is_sampled_as_its_checkpoint_recommends(pair):
+    """All of it, but for the seed and the seconds beyond what the host allows; the answer tells what was used."""
+    model = Listening()
+    answering = Answering(model, Hearing(), recommended=dict(zip(NAMES, pair, strict=True)))
+    exchange = whole(answering.run(Conversation(NAMES), SUM, AsRecommended(5, 12.0), threading.Event()))
+    expected = [replace(own, max_seconds=min(own.max_seconds, 12.0), seed=5) for own in pair]
+    assert model.samplings == expected
+    assert [answer.sampling for answer in exchange.answers] == [asdict(each) for each in expected]
+    assert exchange.sampling == {"as_recommended": True, "seed": 5}
+
+
+def test_a_checkpoint_beside_itself_as_it_recommends_has_another_seed():
+    model = Listening()
+    answering = Answering(model, Hearing(), recommended={NAMES[0]: OMNI})
+    whole(answering.run(Conversation((NAMES[0],) * 2), SUM, AsRecommended(5, 60.0), threading.Event()))
+    assert model.samplings == [replace(OMNI, seed=5), replace(OMNI, seed=6)]
+
+
+def test_sliders_that_were_moved_hold_for_both_sides():
+    model = Listening()
+    answering = Answering(model, Hearing(), recommended={NAMES[0]: OMNI, NAMES[1]: KIMI})
+    moved = Sampling(1.1, 0.5, 7, 0.6, max_seconds=3.0, seed=4)
+    exchange = whole(answering.run(Conversation(NAMES), SUM, moved, threading.Event()))
+    of_sliders = [
+        (each.temperature, each.speech_temperature, each.top_k, each.top_p, each.max_seconds)
+        for each in model.samplings
+    ]
+    assert of_sliders == [(1.1, 0.5, 7, 0.6, 3.0)] * 2
+    assert exchange.sampling == {"as_recommended": False, "seed": 4}
+
+
+def test_the_page_s_wish_is_the_recommendation_until_it_is_turned_off():
+    values = (0.7, 0.3, 0.95, 0, 40, 5, True, False)
+    assert Wish.of(True, *values, limit_seconds=12.0).sampling == AsRecommended(5, 12.0)
+    assert Wish.of(False, *values, limit_seconds=12.0).sampling == Sampling(0.7, 0.3, 0, 0.95, max_seconds=12.0, seed=5)
+
+
+def test_the_sliders_show_what_is_recommended_as_far_as_they_go():
+    assert slider_values(KIMI, 12.0) == {
+        "temperature": 0.0,
+        "speech_temperature": 0.8,
+        "top_p": 1.0,
+        "top_k": 10,
+        "max_seconds": 12.0,
+    }
+    assert slider_values(Sampling(2.0, max_seconds=0.5), 12.0)["speech_temperature"] == 1.5
 
 
 def test_a_model_that_only_hears_is_asked_what_is_typed_with_a_note(services):

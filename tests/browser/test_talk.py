@@ -54,6 +54,7 @@ def keep_seed(page, seed: int, temperature: float = 2.0) -> None:
     for name in ("Temperature", "Speech temperature"):
         page.get_by_label(f"number input for {name}", exact=True).fill(str(temperature))
         page.keyboard.press("Tab")
+    page.wait_for_function("() => !document.querySelector('#as-recommended input').checked")
     page.locator("#seed input").fill(str(seed))
     page.get_by_label("Keep this seed").check()
 
@@ -104,9 +105,11 @@ def test_the_microphone_is_heard_and_a_second_turn_uses_the_first(page):
 
 
 def test_the_same_seed_says_the_same_alone_and_something_else_after_another_turn(page):
+    assert page.locator("#as-recommended input").is_checked()
     keep_seed(page, 5)
     ask(page)
     alone = downloaded(page)["turns"][0]["replies"]
+    assert [each["sampling"]["temperature"] for each in alone.values()] == [1.5, 1.5], "moved sliders hold for both"
     page.locator("#again").click()
     page.wait_for_timeout(300)
     answered(page, 1)
