@@ -100,7 +100,7 @@ def simulate(
         voting.consent(name, "publish", source="simulated")
     while cast < votes:
         rater = names[cast % raters]
-        words = prompts[cast % len(prompts)] if prompts else _prompt(dice)
+        words = prompts[cast % len(prompts)] if prompts else question(dice)
         battles += 1
         try:
             battle = voting.open(rater, Asked(Turn("user", text=words), typed=words)).battle
@@ -135,7 +135,8 @@ def _logistic(dice: random.Random, scale: float) -> float:
     return scale * math.log(share / (1 - share))
 
 
-def _prompt(dice: random.Random) -> str:
+def question(dice: random.Random) -> str:
+    """What a visitor might ask of the closed world."""
     from wavalign.closedtalk.dialogues import dialogue_spec
 
     return dialogue_spec(SPLIT, dice.randrange(100_000)).turns[0].text

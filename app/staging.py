@@ -11,7 +11,6 @@ import secrets
 import sys
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -32,6 +31,7 @@ from app.rates import Rates
 from app.repeats import repeatable, stage_again
 from app.speakers import Speakers
 from app.store import Store, histories, owners, queries
+from app.store import tallies as counts
 from app.store.schema import BattleRow, Rater, Release, ReplyRow, TurnRow, VoidRow, VoteRow
 from wavalign import audio
 from wavalign.dialogue import Dialogue, Reply, Turn
@@ -65,6 +65,7 @@ class Staging:
     dice: Dice = field(default_factory=random.SystemRandom)
     sounds: np.random.Generator = field(default_factory=np.random.default_rng)
     _tallies: dict[str, _Tallies] = field(default_factory=dict, init=False)
+    _counting: threading.Lock = field(default_factory=threading.Lock, init=False)
     _spawning: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def open(
@@ -130,19 +131,22 @@ class Staging:
     def tallies(self, source: str) -> Mapping[Pair, Tally]:
         """Decided battles by pair, of people or of simulations.
 
-        Counted anew when votes changed, but at most a twentieth of the time is spent on it: with very many votes the
-        choice may lag a little behind.
+        Counted anew when votes changed, by one visitor at a time, and at most a twentieth of the time is spent on it:
+        with very many votes the choice may lag a little behind.
         """
-        version, known, began = queries.version(self.store), self._tallies.get(source), time.monotonic()
-        if known is None or (known.version != version and began >= known.stale_at):
-            counts: dict[Pair, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
-            for vote in queries.votes(self.store, source=source):
-                pair = (min(vote.left, vote.right), max(vote.left, vote.right))
-                winner = {"left": vote.left, "right": vote.right}.get(vote.outcome)
-                counts[pair][1 if winner is None else 0 if winner == pair[0] else 2] += 1
-            ended = time.monotonic()
-            known = _Tallies(version, {pair: Tally(*each) for pair, each in counts.items()}, 21 * ended - 20 * began)
-            self._tallies[source] = known
+        version, known = queries.version(self.store), self._tallies.get(source)
+        if known is not None and (known.version == version or time.monotonic() < known.stale_at):
+            return known.by_pair
+        if not self._counting.acquire(blocking=known is None):
+            return known.by_pair  # somebody else is at it
+        try:
+            known, began = self._tallies.get(source), time.monotonic()
+            if known is None or (known.version != version and began >= known.stale_at):
+                by_pair = {pair: Tally(*each) for pair, each in counts.tallies(self.store, source).items()}
+                ended = time.monotonic()
+                known = self._tallies[source] = _Tallies(version, by_pair, 21 * ended - 20 * began)
+        finally:
+            self._counting.release()
         return known.by_pair
 
     def _create(self, rater: str, asked: Asked, address: str | None, category: str, language: str) -> str:
