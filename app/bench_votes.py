@@ -35,6 +35,7 @@ from app.store.schema import (
     ReplyRow,
     TurnRow,
 )
+from app.store.tallies import tallies
 from app.voting import Voting
 from wavalign.audio import Waveform
 
@@ -72,7 +73,12 @@ def run(store: Store, clients: int, votes_each: int, seed: int = 0) -> dict[str,
     for thread in threads:
         thread.join()
     wall = time.perf_counter() - began
+    began = time.process_time()
     stored = {vote.vote for vote in queries.votes(store, counted_only=False)}
+    read = time.process_time() - began
+    began = time.process_time()
+    tallies(store, "simulated")
+    tallied = time.process_time() - began
     acknowledged = [receipt for each in receipts for receipt in each]
     times = np.array([seconds for each in took for seconds in each])
     return {
@@ -85,6 +91,8 @@ def run(store: Store, clients: int, votes_each: int, seed: int = 0) -> dict[str,
         "p95_ms": round(1000 * float(np.percentile(times, 95)), 2),
         "max_ms": round(1000 * float(times.max()), 2),
         "votes_per_second": round(len(acknowledged) / wall, 1),
+        "reading_us": round(1e6 * read / len(stored), 1),
+        "tally_us": round(1e6 * tallied / len(stored), 1),
     }
 
 
@@ -175,7 +183,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(
             f"{result['votes']} votes of {result['clients']} clients on {result['database']}: "
             f"p50 {result['p50_ms']} ms, p95 {result['p95_ms']} ms, slowest {result['max_ms']} ms, "
-            f"{result['votes_per_second']} a second, {result['lost']} lost, {result['refused']} refused"
+            f"{result['votes_per_second']} a second, {result['lost']} lost, {result['refused']} refused; "
+            f"processor time a vote in the database: {result['reading_us']} us to read it, "
+            f"{result['tally_us']} us to tally it"
         )
     return 1 if result["lost"] or result["refused"] else 0
 
