@@ -23,7 +23,13 @@ def main() -> None:
         if settings.place.is_space or settings.notes:
             os.environ.setdefault("HF_HOME", str(settings.home / "huggingface"))
         if settings.place.borrows_gpu:
-            import spaces  # noqa: F401  (before torch: it says which GPU there is)
+            try:
+                import spaces  # noqa: F401  (before torch: it says which GPU there is)
+            except ModuleNotFoundError as error:
+                sys.exit(
+                    f"Cannot start: a GPU is to be borrowed (SPACES_ZERO_GPU), and the package {error.name} is not "
+                    f"installed; run pip install {error.name}, or unset the variable."
+                )
         services = Services(settings)
     except (ValueError, OSError) as error:
         sys.exit(f"Cannot start: {error}")

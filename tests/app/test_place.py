@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -207,3 +209,17 @@ def test_settings_are_those_of_the_place(tmp_path: Path):
     settings = Settings.from_environment({"HOME": str(tmp_path), "WAVALIGN_LISTEN": "0.0.0.0", "WAVALIGN_PORT": "9000"})
     assert settings.home == tmp_path / ".cache" / FOLDER
     assert (settings.port, settings.place.beyond_loopback, settings.notes) == (9000, True, ())
+
+
+def test_a_borrowed_gpu_without_the_package_that_borrows_it_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in (SPACE | {"SPACES_ZERO_GPU": "true", "WAVALIGN_HOME": str(tmp_path / "home")}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setattr("app.logs.configure", lambda: None)
+    monkeypatch.setitem(sys.modules, "spaces", None)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(Path(__file__).resolve().parents[2] / "app.py"))["main"]()
+    assert str(ended.value).startswith("Cannot start: a GPU is to be borrowed")
+    assert "pip install spaces" in str(ended.value)

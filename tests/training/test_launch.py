@@ -43,7 +43,12 @@ def test_one_process_needs_no_launcher() -> None:
 
 @pytest.mark.parametrize(
     ("processes", "nodes", "meeting", "said"),
-    [(3, 2, Meeting("a", 1, "x"), "cannot be shared evenly"), (16, 2, None, "a place to meet")],
+    [
+        (3, 2, Meeting("a", 1, "x"), "cannot be shared evenly"),
+        (16, 2, None, "a place to meet"),
+        (0, 1, None, "at least one process, got 0"),
+        (-2, 2, Meeting("a", 1, "x"), "at least one process, got -2"),
+    ],
 )
 def test_machines_that_cannot_work_together_are_refused(processes, nodes, meeting, said) -> None:
     with pytest.raises(LaunchError, match=said):

@@ -59,8 +59,10 @@ def train_command(
 
 def processes_on_each(processes: int, nodes: int) -> int:
     """Raises:
-    LaunchError: when machines would have different numbers of processes.
+    LaunchError: when there would be none, or machines would have different numbers of processes.
     """
+    if processes < 1:
+        raise LaunchError(f"A run needs at least one process, got {processes}.")
     if nodes < 1 or processes % nodes:
         raise LaunchError(
             f"{processes} processes cannot be shared evenly by {nodes} machines; make processes a multiple of nodes."
