@@ -127,6 +127,7 @@ def _gate(services: Services) -> Middleware:
         uploads=uploads,
         upload_bytes=round(limits.upload_megabytes * 1e6),
         folder_bytes=folder_bytes,
+        listeners=services.listeners,
         shares=Shares(services.raters.address, folder_bytes // 4),
         door=Door(services.callers, lambda page, caller: _header(page, "", caller, services)),
     )

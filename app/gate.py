@@ -25,6 +25,7 @@ from app.callers import SCOPE, Caller, Callers
 from app.door import Door
 from app.limits import Limiter, LimitError
 from app.recordings import Recordings
+from app.standing import Listeners
 from app.uploads import Shares
 
 CALL_BYTES = 2_000_000
@@ -59,6 +60,7 @@ class Gate:
         upload_bytes: int,
         folder_bytes: int,
         shares: Shares,
+        listeners: Listeners,
         door: Door,
     ) -> None:
         self._app = app
@@ -69,6 +71,7 @@ class Gate:
         self._upload_bytes = upload_bytes
         self._folder_bytes = folder_bytes
         self._shares = shares
+        self._listeners = listeners
         self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,8 +114,12 @@ class Gate:
             answer, receive = await self._called(path, headers, receive)
         if answer is not None:
             await answer(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+        elif path == "/gradio_api/queue/data":
+            tab = _first(parse_qs(scope["query_string"].decode("latin-1")), "session_hash") or ""
+            with self._listeners.listening(tab):
+                await self._app(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
     async def _upload(self, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
         """The framework gets a whole body or none: of one that is cut it would leave the part it has in the folder."""

@@ -56,15 +56,15 @@ class Limiter:
         self._times: OrderedDict[tuple[str, str], deque[float]] = OrderedDict()
 
     def take(self, kind: str, address: str, visitor: str | None = None) -> None:
-        """Counts one, or nothing where it is refused.
+        """Counts one, or nothing where it is refused. Without a ``visitor`` the address is one visitor.
 
         Raises:
             LimitError: too many within the last minute.
         """
         rate, now = self._rates[kind], self._clock()
-        wanted = [((kind, f"address {self._hashed(address)}"), rate.of_address, True)]
-        if visitor is not None:
-            wanted.append(((kind, f"visitor {visitor}"), rate.of_visitor, False))
+        hashed = self._hashed(address)
+        one = f"visitor {visitor}" if visitor is not None else f"visitor at {hashed}"
+        wanted = [((kind, f"address {hashed}"), rate.of_address, True), ((kind, one), rate.of_visitor, False)]
         with self._lock:
             for key, most, shared in wanted:
                 times = self._recent(key, now)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import: the page is 
     from app.limits import Limiter
     from app.line import Line
     from app.raters import Raters
+    from app.standing import Listeners
     from app.store import Store
     from app.voting import Voting
     from wavalign.models.protocol import Sampling, SpokenDialogueModel
@@ -114,7 +115,14 @@ class Services:
         """Who waits for the models, of all pages together."""
         from app.line import Line
 
-        return Line(self.settings.limits.at_once, self.settings.limits.waiting)
+        limits = self.settings.limits
+        return Line(limits.at_once, limits.waiting, limits.waiting_of_address)
+
+    @cached_property
+    def listeners(self) -> Listeners:
+        from app.standing import Listeners
+
+        return Listeners()
 
     @cached_property
     def voting(self) -> Voting:

@@ -30,6 +30,8 @@ class Limits:
     reply_seconds: float = 12.0
     waiting: int = 32
     """How many requests may wait; the next one is told to come back."""
+    waiting_of_address: int = 8
+    """How many places in the line one network address may have, which may be a classroom's."""
     at_once: int = 2
     """How many conversations are answered side by side."""
     upload_megabytes: int = 30

@@ -22,6 +22,7 @@ from app.intake import NOTHING_GIVEN, IntakeError, speech_turn, typed_turn
 from app.listening import PlaybackError
 from app.pages.arena_desk import Desk, is_ask
 from app.services import Services
+from app.standing import turn_of
 from app.store import StoreError
 from wavalign.audio import AudioError
 from wavalign.dialogue import Turn
@@ -158,7 +159,7 @@ class Handlers:
         ask = ticket.ask or secrets.token_hex(8)
         stop = self.desk.asks.begin(rater, ask)
         try:
-            with self.services.line.turn() as turn:
+            with turn_of(self.services, request) as turn:
                 for ahead in turn.waiting(stop):
                     yield {self.composer.stage: _news(state="waiting", words=line.words(ahead))}
                 if stop.is_set():

@@ -21,6 +21,7 @@ from app.conversation import SIDES, Asked, Conversation, ConversationError, Exch
 from app.examples import Example
 from app.intake import NOTHING_GIVEN, IntakeError, speech_turn, typed_turn
 from app.services import Services
+from app.standing import turn_of
 from wavalign.audio import AudioError
 from wavalign.closedtalk.delivery import DeliveryError
 from wavalign.dialogue import Turn
@@ -315,7 +316,7 @@ class Handlers:
         wish = Wish.of(*settings, limit_seconds=self.services.settings.limits.reply_seconds)
         asked = make_asked()
         stop = self.services.stops.begin(request.session_hash)
-        with self.services.line.turn() as turn:
+        with turn_of(self.services, request) as turn:
             yield from self._in_turn(session, chosen, asked, wish, stop, turn, request, again)
 
     def _in_turn(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from app.access import Role
+from app.callers import SCOPE, Caller
 from app.line import BusyError, Line, Turn, words
+from app.standing import Listeners, turn_of
 
 GO_ON = threading.Event()
 
@@ -69,6 +73,44 @@ def test_who_stops_waiting_leaves_the_line() -> None:
             next(steps)
         assert end.value.value is False
     assert len(line) == 0
+
+
+def test_one_address_has_a_few_places_and_leaves_the_others_to_others() -> None:
+    line = Line(at_once=1, waiting=4, of_one=2)
+    with line.turn("a"), line.turn("a"):
+        with pytest.raises(BusyError, match="2 questions from your network wait already"):
+            line.turn("a").__enter__()
+        with line.turn("b"), line.turn(), line.turn():  # the host has no bound but the line's
+            assert len(line) == 4
+    with line.turn("a"):
+        assert len(line) == 0
+
+
+def test_who_never_listens_loses_the_place_and_who_connects_in_time_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.line.GONE_SECONDS", 0.2)
+    monkeypatch.setattr("app.line.STOP_SECONDS", 0.05)
+    monkeypatch.setattr("app.line.AGAIN_SECONDS", 0.3)
+    line, stop, listeners = Line(at_once=1, waiting=4), threading.Event(), Listeners()
+    with line.turn():
+        with line.turn("a", lambda: listeners.has("tab")) as turn:
+            steps = turn.waiting(stop)
+            with listeners.listening("tab"):
+                assert [next(steps), next(steps), next(steps)] == [0, 0, 0]
+            list(steps)
+            assert stop.is_set()
+        assert len(line) == 0
+
+
+def test_the_host_and_this_machine_have_no_bound_and_others_are_known_by_a_hash() -> None:
+    taken = []
+    services = SimpleNamespace(
+        line=SimpleNamespace(turn=lambda *who: taken.append(who[:1])),
+        raters=SimpleNamespace(address=lambda address: f"#{address}"),
+        listeners=Listeners(),
+    )
+    for caller in (Caller(Role.HOST, None, "192.0.2.1"), Caller(address="127.0.0.1"), Caller(address="192.0.2.1")):
+        turn_of(services, SimpleNamespace(scope={SCOPE: caller}, session_hash="tab"))
+    assert taken == [(), (), ("#192.0.2.1",)]
 
 
 def test_many_at_once_are_all_served_and_never_more_than_may_be() -> None:

@@ -50,6 +50,7 @@ def here(tmp_path: Path) -> SimpleNamespace:
         upload_bytes=400_000,
         folder_bytes=4_000_000,
         shares=shares,
+        listeners=None,
         door=None,
     )
     return SimpleNamespace(app=app, gate=made, shares=shares, who=who, folder=tmp_path)
@@ -103,6 +104,12 @@ def test_uploads_that_are_cut_take_nothing_of_the_share(here: SimpleNamespace) -
     here.app.status = 400
     for _ in range(5):
         assert sent(here, part(300_000))[0] == 400
+
+
+def test_without_an_account_the_address_is_the_visitor(here: SimpleNamespace) -> None:
+    assert [sent(here, part(1))[0] for _ in range(21)] == [200] * 20 + [429]
+    here.who.caller = Caller(Role.RATER, "ann", "198.51.100.1")
+    assert [sent(here, part(1))[0] for _ in range(21)] == [200] * 20 + [429]
 
 
 def test_one_address_takes_its_share_and_no_more_and_others_still_upload(here: SimpleNamespace) -> None:
