@@ -23,6 +23,7 @@ from app.pushing import Pushing
 from app.services import Services
 from app.settings import NAME, PAGE_FILES, root_path
 from app.theme import stylesheets, theme
+from app.tidying import Tidying
 from app.uploads import Shares, keep_swept
 
 QUEUED = 200
@@ -76,9 +77,11 @@ def launch(services: Services) -> None:
     demo, address = serve(services)
     logs.say(f"{NAME} is at {address}", event="started", place=services.settings.place.kind)
     _tell_the_host(services, address)
+    tidying = Tidying(lambda: services.voting.sweep()).start()
     if services.settings.preload and services.gpu is None:
         services.preload(logs.say)
     ending.wait()
+    tidying.stop()
     end(services, pushing, keeping)
     demo.close(verbose=False)
 

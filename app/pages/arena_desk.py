@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from app import discretion, logs, my_votes
+from app import discretion, logs, my_votes, tidying
 from app.asks import Asks
 from app.battles import BattleError, Stage
 from app.equaliser import TARGET_LUFS, loudness
@@ -31,7 +31,6 @@ from app.store import StoreError
 from wavalign import audio
 from wavalign.audio import Waveform
 
-TIDY_SECONDS = 600.0
 #: What a message may ask for: one method each.
 ACTS = (
     *("consent", "sound", "next", "stop", "fetch", "progress", "report"),
@@ -124,7 +123,7 @@ class Desk:
 
     def _tidy(self) -> None:
         """Now and then what nobody may keep is erased; nobody waits for it."""
-        if self.clock() - self._tidied > TIDY_SECONDS:
+        if self.clock() - self._tidied > tidying.SECONDS:
             self._tidied = self.clock()
             threading.Thread(target=self.services.voting.sweep, name="tidy", daemon=True).start()
 
