@@ -234,9 +234,11 @@ class Battle:
         return replace(self, casts=(*self.casts, Cast(len(self.casts) + 1, ballot, now)))
 
     def undone(self, now: float, rules: Rules) -> Battle:
-        """Within ``rules.undo`` seconds of the vote and before the reveal."""
+        """Within ``rules.undo`` seconds of the vote, before the reveal and unless it was taken back."""
         self._must_be(now, rules, Stage.VOTED)
         cast = self.casts[-1]
+        if cast.retracted_at is not None:
+            raise BattleError("retracted", "This vote was taken back already.")
         if now > cast.at + rules.undo:
             raise BattleError("too_late", f"A vote can be undone for {rules.undo:.0f} seconds; this one stands.")
         if len(self.casts) >= rules.ballots:

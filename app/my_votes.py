@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import secrets
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from app.battles import BattleError, Rules
+from app.battles import BattleError, Rules, Stage
 from app.rater_views import Erased, MyVote
 from app.store import Store, erasing, histories, owners, queries
-from app.store.schema import BattleRow, Erasure, Rater, Retraction, RevealRow, TurnRow, VoteRow
+from app.store.schema import BattleRow, ErasedBattle, Erasure, Rater, Retraction, RevealRow, TurnRow, VoteRow
 
 HIDDEN = ""
 _NOT_COUNTED = {
@@ -20,8 +20,22 @@ _NOT_COUNTED = {
 }
 
 
+def settle(store: Store, rater: str, now: float, rules: Rules) -> None:
+    """Reveals every battle of this rater whose vote can no longer be undone: once names are seen, no more is said
+    about a vote."""
+    with store.writing() as session:
+        voted = select(VoteRow.battle).outerjoin(RevealRow, RevealRow.battle == VoteRow.battle)
+        waiting = voted.where(VoteRow.rater == rater, RevealRow.id.is_(None), VoteRow.at < now - rules.undo).distinct()
+        for battle in list(session.scalars(waiting)):
+            history = histories.load(session, battle, lock=True)
+            if history.battle.erased or history.battle.stage(now, rules) is not Stage.VOTED:
+                continue
+            if now > history.battle.casts[-1].at + rules.undo:
+                session.add(RevealRow(id=secrets.token_hex(16), battle=battle, at=now))
+
+
 def mine(store: Store, rater: str, now: float, rules: Rules) -> list[MyVote]:
-    """Newest first; names only of battles whose vote stands for good."""
+    """Newest first; names only of battles that are revealed."""
     with store.reading() as session:
         votes = queries.read_votes(session, counted_only=False, rater=rater)
         battles = [each.battle for each in votes]
@@ -30,7 +44,7 @@ def mine(store: Store, rater: str, now: float, rules: Rules) -> list[MyVote]:
         words = {turn.battle: turn.typed or turn.text or turn.heard or "" for turn in turns}
     shown = []
     for vote in reversed(votes):
-        stands = vote.battle in revealed or now > vote.at + rules.undo
+        known, stands = vote.battle in revealed, now > vote.at + rules.undo
         if vote.excluded is not None:
             status = _NOT_COUNTED.get(vote.excluded, vote.excluded.replace("flag: ", "not counted: a check failed, "))
         else:
@@ -40,15 +54,15 @@ def mine(store: Store, rater: str, now: float, rules: Rules) -> list[MyVote]:
                 receipt=vote.vote,
                 battle=vote.battle,
                 at=vote.at,
-                left=vote.left if stands else HIDDEN,
-                right=vote.right if stands else HIDDEN,
+                left=vote.left if known else HIDDEN,
+                right=vote.right if known else HIDDEN,
                 outcome=vote.outcome,
                 strength=vote.strength,
                 helpfulness=vote.helpfulness,
                 naturalness=vote.naturalness,
                 reason=vote.reason,
                 words=words.get(vote.battle, ""),
-                status=status if stands else "pending",
+                status=status if stands or known else "pending",
                 may_retract=vote.excluded not in ("retracted", "erased"),
             )
         )
@@ -90,7 +104,7 @@ def erase(store: Store, rater: str, now: float) -> Erased:
 
 
 def standing_votes(store: Store, rater: str) -> int:
-    """How many votes of this rater were cast and not taken back."""
+    """How many votes of this rater were cast and neither taken back nor erased."""
     with store.reading() as session:
         return standing_in(session, rater)
 
@@ -98,4 +112,6 @@ def standing_votes(store: Store, rater: str) -> int:
 def standing_in(session: Session, rater: str) -> int:
     """As ``standing_votes``, in the caller's transaction."""
     chosen = select(func.count()).select_from(VoteRow).outerjoin(Retraction, Retraction.vote == VoteRow.id)
-    return session.scalar(chosen.where(VoteRow.rater == rater, Retraction.id.is_(None)))
+    chosen = chosen.outerjoin(ErasedBattle, ErasedBattle.battle == VoteRow.battle)
+    by_rater = or_(ErasedBattle.cause.is_(None), ErasedBattle.cause != "rater")
+    return session.scalar(chosen.where(VoteRow.rater == rater, Retraction.id.is_(None), by_rater))

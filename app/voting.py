@@ -201,7 +201,9 @@ class Voting:
             with self.store.writing() as session:
                 history = owners.owned(session, battle, rater)
                 now = self._now()
-                if (known := history.battle.standing) is not None and known.ballot == ballot:
+                known = history.battle.standing
+                again = known is not None and known.ballot == ballot and known.retracted_at is None
+                if again and not history.battle.erased:
                     receipt, cast = history.standing.id, known
                 else:
                     receipt, cast = secrets.token_hex(16), history.battle.voted(ballot, now, self.rules).casts[-1]
@@ -345,7 +347,11 @@ class Voting:
         waiting = (Stage.RELEASED, Stage.DELIVERED, Stage.VOTED)
         return newest if history.battle.stage(self._now(), self.rules) in waiting else None
 
-    def mine(self, rater: str) -> list[MyVote]:
+    def mine(self, rater: str, reveal: bool = False) -> list[MyVote]:
+        """The rater's votes, newest first, with the names of what was revealed. ``reveal`` reveals first whatever can
+        no longer be undone."""
+        if reveal:
+            my_votes.settle(self.store, rater, self._now(), self.rules)
         return my_votes.mine(self.store, rater, self._now(), self.rules)
 
     def retract(self, receipt: object, rater: str) -> MyVote:

@@ -212,7 +212,8 @@ class Desk:
         }
 
     def _mine(self, rater: str, message: Mapping[str, Any]) -> Json:
-        return {"mine": [arena_view.my_vote(each) for each in self.services.voting.mine(rater)]}
+        """With names: what was not revealed yet is so from now on, and nothing more can be said about it."""
+        return {"mine": [arena_view.my_vote(each) for each in self.services.voting.mine(rater, reveal=True)]}
 
     def _retract(self, rater: str, message: Mapping[str, Any]) -> Json:
         mine = self.services.voting.retract(message.get("receipt"), rater)
@@ -220,12 +221,16 @@ class Desk:
 
     def _erase(self, rater: str, message: Mapping[str, Any]) -> Json:
         erased = self.services.voting.erase(rater)
-        token = self.services.raters.issue()  # nothing ties what comes later to what was erased
         battles = f"{erased.battles} battle{'' if erased.battles == 1 else 's'}"
         files = f"{erased.recordings} recording{'' if erased.recordings == 1 else 's'}"
+        said = f"Erased: {battles} and {files}."
+        if self.services.raters.rater_of(message.get("token")) != rater:  # an account is the same one afterwards
+            again = " Your account keeps its code; what may be done with later votes is asked anew."
+            return {"words": said + again, **self._standing(rater)}
+        token = self.services.raters.issue()  # nothing ties what comes later to what was erased
         return {
             "token": token,
-            "words": f"Erased: {battles} and {files}. This browser has a new id from now on.",
+            "words": f"{said} This browser has a new id from now on.",
             **self._standing(self.services.raters.rater_of(token)),
         }
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from app.battles import BattleError
 from app.store import histories
-from app.store.schema import Consent, Rater
+from app.store.schema import Consent, Erasure, Rater
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -33,9 +33,10 @@ def owned(session: Session, battle: object, rater: str, *, lock: bool = True) ->
 
 
 def latest_consent(session: Session, rater: str) -> str | None:
-    return session.scalar(
-        select(Consent.level).where(Consent.rater == rater).order_by(Consent.at.desc(), Consent.id.desc()).limit(1)
-    )
+    """None where nothing was agreed to, or nothing since everything of the rater was erased."""
+    erased = select(func.max(Erasure.at)).where(Erasure.rater == rater).scalar_subquery()
+    given = select(Consent.level).where(Consent.rater == rater, Consent.at > func.coalesce(erased, -1.0))
+    return session.scalar(given.order_by(Consent.at.desc(), Consent.id.desc()).limit(1))
 
 
 def first_seen(session: Session, rater: str, source: str, now: float) -> None:

@@ -155,6 +155,15 @@ def test_what_is_delivered_before_the_vote_names_nobody(here):
         assert said not in repr(seen)
 
 
+def test_an_account_that_erased_everything_is_asked_again(here):
+    here.desk.answer({"do": "consent", "level": "publish"}, account="ada")
+    erased = here.desk.answer({"do": "erase"}, account="ada")
+    assert "token" not in erased
+    assert erased["consent"] is None
+    assert "new id" not in erased["words"]
+    assert here.desk.answer({"do": "hello"}, account="ada")["consent"] is None
+
+
 def test_a_vote_can_be_taken_back_and_everything_erased(here):
     token = joined(here)
     battle = heard(here, token)

@@ -283,6 +283,45 @@ def test_taps_after_the_vote_until_the_reveal(arena: Arena) -> None:
     refused("voted", arena.voting.detail, receipt.battle, "b-1", 0)
 
 
+def test_nothing_more_is_said_once_names_were_seen_among_my_votes(arena: Arena) -> None:
+    arena.join()
+    receipt = arena.voted(1)
+    (mine,) = arena.voting.mine("b-1", reveal=True)
+    assert (mine.left, mine.status) == ("", "pending")
+    arena.voting.detail(receipt.battle, "b-1", naturalness=-1)
+    arena.clock.forward(9)
+    (mine,) = arena.voting.mine("b-1")
+    assert (mine.left, mine.right, mine.status) == ("", "", "counted")
+    (mine,) = arena.voting.mine("b-1", reveal=True)
+    assert {mine.left, mine.right} == {"base", "tuned"}
+    refused("voted", arena.voting.detail, receipt.battle, "b-1", 1)
+    assert arena.voting.reveal(receipt.battle, "b-1").left.checkpoint == mine.left
+    (vote,) = queries.votes(arena.voting.store)
+    assert (vote.helpfulness, vote.naturalness) == (None, -1)
+
+
+def test_what_was_taken_back_is_neither_undone_nor_sent_again(arena: Arena) -> None:
+    arena.join()
+    receipt = arena.voted(1)
+    arena.voting.retract(receipt.receipt, "b-1")
+    refused("retracted", arena.voting.undo, receipt.battle, "b-1")
+    refused("voted", arena.voting.vote, receipt.battle, "b-1", 1)
+    assert queries.votes(arena.voting.store) == []
+
+
+def test_what_was_erased_is_neither_sent_again_nor_counted_for_its_rater(arena: Arena) -> None:
+    arena.join()
+    receipt = arena.voted(1)
+    assert arena.voting.consent_of("b-1") == "publish"
+    arena.clock.forward(9)
+    arena.voting.erase("b-1")
+    refused("erased", arena.voting.vote, receipt.battle, "b-1", 1)
+    assert arena.voting.consent_of("b-1") is None
+    arena.clock.forward(1)
+    arena.join()
+    assert arena.voted(2).votes == 1
+
+
 def test_battle_nobody_votes_on_expires(arena: Arena) -> None:
     arena.join()
     battle = arena.heard()
