@@ -92,6 +92,7 @@ UPLOAD = "/gradio_api/upload"
 FILE = "/gradio_api/file="
 
 
+SIGNING_IN = ("/login/huggingface", "/login/callback")
 _ROUTES: tuple[tuple[frozenset[str], str, Role], ...] = (
     # The program's own files, the same for everybody.
     (_GET, r"/(static|assets|svelte)/.+|/favicon\.ico|/robots\.txt|/manifest\.json|/pwa_icon(/\d+)?", VISITOR),
@@ -110,7 +111,7 @@ _ROUTES: tuple[tuple[frozenset[str], str, Role], ...] = (
     (_GET, r"/gradio_api/file=.+", VISITOR),
     (_GET, RECORDING, VISITOR),
     # Signing in and out.
-    (_GET, r"/login/huggingface|/login/callback|/logout", VISITOR),
+    (_GET, "|".join((*SIGNING_IN, "/logout")), VISITOR),
     (_GET | _POST, r"/host", VISITOR),
     (_POST, r"/host/leave", VISITOR),
 )

@@ -19,6 +19,7 @@ _ABOUT = {
     "evaluate": ("Evaluate", "Checkpoints measured against each other."),
     "checkpoints": ("Checkpoints", "What is loaded, and what can be added."),
 }
+LOGIN_AWAY = "Nobody can sign in with Hugging Face right now, because it does not answer: try again in a minute."
 WRONG = "That is not this workbench's token. It is in the link that was printed when the app started."
 
 
@@ -61,6 +62,10 @@ class Door:
             samesite="none" if embedded else "lax",
         )
         return answer
+
+    def login_away(self, caller: Caller) -> Response:
+        """Instead of the login service's page, when that cannot be reached."""
+        return self._drawn("Sign in", f"<p>{LOGIN_AWAY}</p>", "host", caller, 503)
 
     @staticmethod
     def leave() -> Response:

@@ -350,6 +350,13 @@ def test_who_the_login_makes_a_host(space: Server, who: dict[str, Any], comes_in
         assert client.get("/train").status_code == (200 if comes_in else 403)
 
 
+def test_a_login_service_that_is_away_is_a_sentence(space: Server) -> None:
+    with space.client() as visitor:
+        answer = visitor.get("/login/huggingface?_target_url=/arena")
+    assert answer.status_code == 503
+    assert "does not answer: try again in a minute" in answer.text
+
+
 def test_the_token_makes_a_browser_the_hosts_until_it_leaves(space: Server) -> None:
     with space.client() as browser:
         wrong = browser.post("/host", data={"token": TOKEN[:-1] + "x"})
