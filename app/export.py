@@ -14,14 +14,16 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from app import export_parquet
 from app.arguments import number
+from app.battles import Rules
 from app.export_card import card
-from app.export_rows import VIEWS, Selection, View, rows, selected
+from app.export_rows import VIEWS, SameWords, Selection, View, rows, selected
 from app.settings import Settings, SettingsError
 from app.store import Store, StoreError, open_store
 
@@ -52,11 +54,14 @@ def export(
     draft = folder.parent / f".{folder.name}.{secrets.token_hex(6)}.part"
     try:
         counts: dict[View, int] = {}
+        same = 0
         for view in views:
             (draft / view).mkdir(parents=True)
             path = draft / view / f"{view}-{secrets.token_hex(8)}.parquet"
-            counts[view] = export_parquet.write(path, view, rows(store, view, votes))
-        (draft / "README.md").write_text(card(name, selection, votes, counts, licence), encoding="utf-8")
+            told = SameWords(rows(store, view, votes))
+            counts[view] = export_parquet.write(path, view, told)
+            same = max(same, told.count)
+        (draft / "README.md").write_text(card(name, selection, votes, counts, licence, same), encoding="utf-8")
         if folder.exists():
             folder.rmdir()
         draft.replace(folder)
@@ -86,11 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _write(options: argparse.Namespace, settings: Settings, store: Store) -> int:
+    settled = time.time() - Rules().undo - 1  # whoever may still undo has not decided yet
     selection = Selection(
         least_consent=options.consent,
         source=options.source,
         since=options.since,
-        until=options.until,
+        until=settled if options.until is None else min(options.until, settled),
         pair=frozenset(options.pair) if options.pair else None,
         least_reliability=options.reliability,
     )

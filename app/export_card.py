@@ -18,9 +18,14 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 
 
 def card(
-    name: str, selection: Selection, votes: list[VoteRecord], counts: Mapping[View, int], licence: str | None = None
+    name: str,
+    selection: Selection,
+    votes: list[VoteRecord],
+    counts: Mapping[View, int],
+    licence: str | None = None,
+    same_words: int = 0,
 ) -> str:
-    """README.md of the dataset; ``counts`` are rows by view."""
+    """README.md of the dataset; ``counts`` are rows by view, ``same_words`` the preferences that words do not tell."""
     title = name if selection.source == "human" else f"{name} (simulated raters)"
     front = {
         "pretty_name": title,
@@ -40,10 +45,13 @@ def card(
     }
     pieces = [f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---", f"# {title}"]
     pieces.append(_source(selection))
-    pieces.append(_table("Rows", ("View", "Rows", "What it is"), [(f"`{v}`", n, _VIEWS[v]) for v, n in counts.items()]))
+    said = dict(_VIEWS)
+    said["preference_text"] += f"; chosen and rejected have the same words in {same_words} of them"
+    pieces.append(_table("Rows", ("View", "Rows", "What it is"), [(f"`{v}`", n, said[v]) for v, n in counts.items()]))
     pieces.append(_table("Votes", ("", "Votes"), _votes(votes)))
     pieces.append(_table("Pairs", ("Pair", "Votes"), _pairs(votes)))
-    pieces += [_HOW, _CONSENT[selection.least_consent], _FIELDS]
+    heard = _HEARD if selection.source == "human" else ""
+    pieces += [_HOW.format(heard=heard), _CONSENT[selection.least_consent], _FIELDS]
     return "\n\n".join(pieces) + "\n"
 
 
@@ -91,9 +99,10 @@ The pair of each battle was chosen by the server: the pair whose interval anothe
 draw over all pairs in a share of battles; `propensity` is the probability with which the pair was chosen. Sides were
 drawn afterwards by a fair coin. Both replies were generated in one batch, brought to one loudness (ITU-R
 BS.1770) with one limiter decision, one sample rate, one length and the same short silence in front, and released at
-the same instant. A vote was taken only after both replies had been heard, by the server's clock, and could be undone
-for eight seconds before the names were shown. `gold` battles had one side spoilt on purpose and `repeat` battles had
+the same instant. {heard}`gold` battles had one side spoilt on purpose and `repeat` battles had
 been heard before with the sides swapped; both are in `battles` only."""
+_HEARD = """A vote was taken only after both replies had been heard, by the server's clock, and could be undone
+for eight seconds before the names were shown. """
 _CONSENT: dict[str, str] = {
     "publish": """## Consent
 

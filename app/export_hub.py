@@ -26,7 +26,7 @@ from sqlalchemy import select
 from app import export_parquet
 from app.battles import Rules
 from app.export_card import card
-from app.export_rows import VIEWS, Selection, rows, selected
+from app.export_rows import VIEWS, SameWords, Selection, rows, selected
 from app.export_shards import Entry, Key, Level, Rebuilt, entries, keys_of, rebuild, write_shard
 from app.store import Store
 from app.store.schema import CONTENTS, ErasedBattle
@@ -40,7 +40,11 @@ _UNREACHABLE = HfHubHTTPError.__bases__
 
 
 class PushError(RuntimeError):
-    """A push that cannot be made; the message is one sentence for the host."""
+    """A push or rebuild that cannot be made; the message is one sentence for the host."""
+
+
+class MissingError(PushError):
+    """There is no such repository, or none that this token may see."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +82,26 @@ class Hub:
             raise PushError(f"The Hub cannot be reached: {error}") from error
 
     def rebuild(self) -> Rebuilt:
-        """Fills the database from all shards on the Hub."""
+        """Fills the database from all shards on the Hub.
+
+        Raises:
+            PushError: the shards cannot be had; MissingError where there is no such repository.
+            ShardError: they do not make a whole.
+        """
         with tempfile.TemporaryDirectory(prefix="wavalign-shards-") as folder:
-            paths = [
-                Path(self._api.hf_hub_download(self.repo, name, repo_type="dataset", local_dir=folder))
-                for name in self._listed()
-            ]
+            try:
+                paths = [
+                    Path(self._api.hf_hub_download(self.repo, name, repo_type="dataset", local_dir=folder))
+                    for name in self._listed()
+                ]
+            except RepositoryNotFoundError as error:
+                raise MissingError(
+                    f"There is no dataset {self.repo} on the Hub that this token may read; check the name and HF_TOKEN."
+                ) from error
+            except HfHubHTTPError as error:
+                raise PushError(f"The Hub did not give {self.repo}: {error.server_message or error}") from error
+            except _UNREACHABLE as error:
+                raise PushError(f"The Hub cannot be reached: {error}") from error
             return rebuild(self.store, paths)
 
     @property
@@ -139,12 +157,14 @@ class Hub:
         """The dataset as it reads now, under new names; the old names go in the same commit."""
         selection = Selection(least_consent="publish", until=self.clock() - self.rules.undo)
         votes = selected(self.store, selection)
-        counts, additions = {}, []
+        counts, additions, same = {}, [], 0
         for view in VIEWS:
             path = folder / f"{view}.parquet"
-            counts[view] = export_parquet.write(path, view, rows(self.store, view, votes))
+            told = SameWords(rows(self.store, view, votes))
+            counts[view] = export_parquet.write(path, view, told)
+            same = max(same, told.count)
             additions.append(CommitOperationAdd(f"{view}/{view}-{stem or 'withdrawn'}.parquet", str(path)))
-        text = card(self.repo.split("/")[-1], selection, votes, counts)
+        text = card(self.repo.split("/")[-1], selection, votes, counts, same_words=same)
         additions.append(CommitOperationAdd("README.md", text.encode()))
         new = {each.path_in_repo for each in additions}
         files = self._api.list_repo_files(self.repo, repo_type="dataset")
@@ -243,4 +263,4 @@ def _parts(fresh: list[Entry]) -> Any:
         yield part
 
 
-__all__ = ["Hub", "PushError", "Pushed", "Pusher"]
+__all__ = ["Hub", "MissingError", "PushError", "Pushed", "Pusher"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -77,6 +77,20 @@ def rows(store: Store, view: View, votes: list[VoteRecord]) -> Iterator[Row]:
             yield _preference(told)
         else:
             yield from _unpaired(told)
+
+
+@dataclass
+class SameWords:
+    """Rows as they go by; ``count`` those whose chosen and rejected words are the same: only the sound tells them
+    apart."""
+
+    rows: Iterable[Row]
+    count: int = 0
+
+    def __iter__(self) -> Iterator[Row]:
+        for row in self.rows:
+            self.count += "chosen" in row and row["chosen"] == row["rejected"]
+            yield row
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from sqlalchemy import select
 
 from app import logs
-from app.export_hub import Hub, Pushed, Pusher, PushError
+from app.export_hub import Hub, MissingError, Pushed, Pusher, PushError
 from app.export_shards import Level, ShardError
 from app.services import Services
 from app.store import Store, StoreError
 from app.store.schema import Rater
 
-_UNREACHABLE = HfHubHTTPError.__bases__
 BEGUN = "refilling"
 """A file beside the database while it is filled: whoever finds it fills again."""
 
@@ -109,10 +107,11 @@ class Refilling:
     def _from(self, hub: Hub) -> None:
         try:
             made = hub.rebuild()
-        except RepositoryNotFoundError:
+        except MissingError:
             return  # nothing was pushed yet
-        except (ShardError, *_UNREACHABLE) as error:
-            raise PushError(f"The votes in {hub.repo} cannot be read back ({logs.where(error)}).") from error
+        except (PushError, ShardError, OSError) as error:
+            why = logs.where(error.__cause__ or error)
+            raise PushError(f"The votes in {hub.repo} cannot be read back ({why}).") from error
         if made.rows:
             self.told(
                 f"The database was empty: {made.rows} rows and {made.recordings} recordings came back from {hub.repo}."

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,7 +14,7 @@ import yaml
 
 from app.export import ExportError, export, main
 from app.export_card import card
-from app.export_rows import VIEWS, Selection, selected
+from app.export_rows import VIEWS, SameWords, Selection, selected
 from app.export_shards import ShardError, entries, rebuild, write_shard
 from app.store import open_store, queries
 from tests.app.arena import Arena, make_arena, spoken, typed
@@ -108,6 +109,18 @@ def test_card_of_simulated_votes_says_so() -> None:
     assert yaml.safe_load(text.split("---")[1])["pretty_name"] == "votes (simulated raters)"
     assert "human-feedback" not in text
     assert "Nobody listened." in text
+    assert "had been heard, by" not in text
+    assert "had been heard, by" in card("votes", Selection(), [], {"battles": 0})
+
+
+def test_card_counts_the_preferences_that_words_do_not_tell_apart(exported: Path) -> None:
+    yes, no = ([{"role": "assistant", "content": words}] for words in ("yes", "no"))
+    told = SameWords([{"chosen": yes, "rejected": no}, {"chosen": yes, "rejected": list(yes)}, {"completion": yes}])
+    assert len(list(told)) == 3
+    assert told.count == 1
+    text = card("votes", Selection(), [], {"preference_text": 2}, same_words=told.count)
+    assert "chosen and rejected have the same words in 1 of them" in text
+    assert "the same words in 0 of them" in (exported / "README.md").read_text(encoding="utf-8")
 
 
 def test_only_what_may_be_published(voted: Arena, tmp_path: Path) -> None:
@@ -213,6 +226,23 @@ def test_command_writes_and_tells_what_it_cannot(
     assert "not empty" in capsys.readouterr().err
     assert main(["rebuild", str(tmp_path / "out")]) == 1
     assert "no shards" in capsys.readouterr().err
+
+
+def test_command_leaves_out_what_can_still_be_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arena = make_arena(open_store(tmp_path / "home"))
+    arena.join("b-1", "publish")
+    arena.revealed(1)
+    arena.clock.forward(1)
+    arena.voted(2)
+    monkeypatch.setenv("WAVALIGN_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("WAVALIGN_DATABASE", raising=False)
+    monkeypatch.setattr("app.export.time", SimpleNamespace(time=arena.clock))
+    assert main(["write", str(tmp_path / "early"), "--view", "battles"]) == 0
+    assert [row["strength"] for row in table(tmp_path / "early", "battles")] == [1]
+    arena.clock.forward(9.1)
+    assert main(["write", str(tmp_path / "late"), "--view", "battles", "--until", "2100-01-01"]) == 0
+    assert len(table(tmp_path / "late", "battles")) == 2
+    arena.voting.store.close()
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi
 
-from app.export_hub import Hub, Pusher, PushError
+from app.export_hub import Hub, MissingError, Pusher, PushError
 from app.export_rows import VIEWS
 from app.pushing import Pushing
 from app.settings import Settings, SettingsError
@@ -195,7 +195,19 @@ def test_a_fault_of_ours_does_not_end_the_pushing(tmp_path: Path) -> None:
     assert told == ["The push to someone/votes failed (ZeroDivisionError); it is tried again."]
 
 
-def test_hub_that_is_away_is_told_in_one_sentence(arena: Arena, remote: FakeHub, tmp_path: Path) -> None:
+def test_hub_that_is_away_is_told_in_one_sentence(
+    arena: Arena, remote: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between tries
     hub = Hub(arena.voting.store, "someone/votes", tmp_path, "publish", HfApi("http://127.0.0.1:9", token="hf_test"))
     with pytest.raises(PushError, match="cannot be reached"):
         hub.push()
+    with pytest.raises(PushError, match="cannot be reached"):
+        hub.rebuild()
+
+
+def test_rebuild_from_a_repository_that_is_not_there_is_one_sentence(
+    arena: Arena, remote: FakeHub, tmp_path: Path
+) -> None:
+    with pytest.raises(MissingError, match="There is no dataset someone/votes"):
+        hub_of(arena, remote, tmp_path).rebuild()
