@@ -25,6 +25,10 @@ _MEASURED = {
 }
 
 
+FIRST_SEEDS = 3
+"""What was planned; seeds from this number on were added once these had been seen."""
+
+
 def page(results: Sequence[dict[str, Any]], command: str) -> str:
     """Markdown of the figures of every seed, which ``app.preference_study.study`` gives."""
     plan = results[0]["plan"]
@@ -33,7 +37,7 @@ def page(results: Sequence[dict[str, Any]], command: str) -> str:
         "",
         f"Made by `{command}`, on one CPU core. Nobody listened: programs voted, and every one of their votes says "
         "`simulated`. Each seed is a study of its own: its own votes, its own reward model, its own run. Seed 0 was in "
-        "view when the settings were chosen, the others were not.",
+        f"view when the settings were chosen, the others were not.{_added(results)}",
         "",
         "## What was done",
         "",
@@ -165,6 +169,14 @@ def _run(result: dict[str, Any]) -> str:
         f"lambda {weight:.2f} on average; the demonstrations are right in {100 * taught['kept']:.0f} % of these "
         f"dialogues and in {100 * taught['of']:.0f} % of all of one turn"
     )
+
+
+def _added(results: Sequence[dict[str, Any]]) -> str:
+    later = [str(_seed(each)) for each in results if _seed(each) >= FIRST_SEEDS]
+    if not later:
+        return ""
+    named = f"Seeds {' and '.join(later)} were" if len(later) > 1 else f"Seed {later[0]} was"
+    return f" {named} added when the first three had been seen, to narrow the intervals, whatever they would give."
 
 
 def _seed(result: dict[str, Any]) -> int:
