@@ -51,6 +51,7 @@ def downloaded(page) -> dict:
 def keep_seed(page, seed: int, temperature: float = 2.0) -> None:
     """Lively sampling, so that a different prompt is sure to sound different."""
     page.get_by_role("button", name="Sampling").click()
+    assert page.locator("#as-recommended input").is_checked()
     for name in ("Temperature", "Speech temperature"):
         page.get_by_label(f"number input for {name}", exact=True).fill(str(temperature))
         page.keyboard.press("Tab")
@@ -105,7 +106,6 @@ def test_the_microphone_is_heard_and_a_second_turn_uses_the_first(page):
 
 
 def test_the_same_seed_says_the_same_alone_and_something_else_after_another_turn(page):
-    assert page.locator("#as-recommended input").is_checked()
     keep_seed(page, 5)
     ask(page)
     alone = downloaded(page)["turns"][0]["replies"]
