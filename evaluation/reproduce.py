@@ -15,7 +15,6 @@ is enough.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -78,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(chosen: Sequence[Any], options: argparse.Namespace, setting: Any) -> int:
-    from evaluation.reproduce_cells import base_measures, measure_cell, order, train
+    from evaluation.reproduce_cells import base_measures, measure_cell, order, train, write_json
     from evaluation.reproduce_records import keep
     from wavalign.rewards.protocol import RewardError
     from wavalign.training.loop import TrainingError
@@ -111,14 +110,14 @@ def _run(chosen: Sequence[Any], options: argparse.Namespace, setting: Any) -> in
         _say(f"[{number}/{len(cells)}] {cell.name}: {_line(found)} ({spent})")
         if options.keep:
             keep(cell, base, options.records)
-        _write(setting.work / "comparison.json", _summary(cells, setting))
+        write_json(setting.work / "comparison.json", _summary(cells, setting))
     _report(cells, setting)
     return 1 if failed else 0
 
 
 def _publish(chosen: Sequence[Any], options: argparse.Namespace, setting: Any) -> int:
     """Writes what is finished to the results and the page."""
-    from evaluation.reproduce_cells import order
+    from evaluation.reproduce_cells import order, write_json
     from evaluation.reproduce_charts import write_charts
     from evaluation.reproduce_tables import tables, write_page
 
@@ -126,7 +125,7 @@ def _publish(chosen: Sequence[Any], options: argparse.Namespace, setting: Any) -
     _restore(cells, chosen, options, setting)
     _refuse(cells, chosen)
     found = _summary(cells, setting)
-    _write(options.results, found)
+    write_json(options.results, found)
     write_charts(found, options.page.with_suffix(""))
     write_page(options.page, tables(found))
     _report(cells, setting)
@@ -199,13 +198,6 @@ def _line(found: dict[str, Any]) -> str:
 
 def _say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
-
-
-def _write(path: Path, found: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(found, indent=None, separators=(",", ":")) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 def _parser() -> argparse.ArgumentParser:

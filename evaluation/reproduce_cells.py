@@ -72,12 +72,12 @@ class Cell:
 
     @property
     def trained(self) -> bool:
-        return (_read(self.run / RESULT) or {}).get("status") == "completed"
+        return (read_json(self.run / RESULT) or {}).get("status") == "completed"
 
     @property
     def measures(self) -> dict[str, Any] | None:
         """What was measured with the setting's sizes; None when nothing was yet."""
-        found = _read(self.folder / MEASURED)
+        found = read_json(self.folder / MEASURED)
         return found if found and found["sizes"] == asdict(self.setting.sizes) else None
 
     @property
@@ -158,7 +158,7 @@ def load_trained(cell: Cell) -> tuple[InterleavedModel, str]:
 def measure_cell(cell: Cell) -> dict[str, Any]:
     """Measures the trained checkpoint and keeps the result."""
     found = measured(*load_trained(cell), cell.setting.assets, cell.setting.sizes)
-    _write(cell.folder / MEASURED, found)
+    write_json(cell.folder / MEASURED, found)
     gc.collect()
     return found
 
@@ -170,7 +170,7 @@ def base_measures(setting: Setting, only_read: bool = False) -> dict[str, Any] |
         ReproduceError: when the cells in the work folder were trained from other weights.
     """
     path = setting.work / BASE_FILE
-    known = _read(path) or {}
+    known = read_json(path) or {}
     hashed = base_hash(setting)
     if known and known["sha256"] != hashed:
         raise ReproduceError(
@@ -183,7 +183,7 @@ def base_measures(setting: Setting, only_read: bool = False) -> dict[str, Any] |
         return None
     model = Registry(setting.assets).load([setting.base])
     found = {"sha256": hashed, "base": setting.base, **measured(model, setting.base, setting.assets, setting.sizes)}
-    _write(path, found)
+    write_json(path, found)
     return found
 
 
@@ -202,7 +202,7 @@ def base_hash(setting: Setting) -> str:
 
 def cpu_share(cell: Cell) -> float:
     """Seconds of CPU for each second on the clock while the cell trained: below 1 where others used the core too."""
-    clock = _read(cell.folder / CLOCK) or {}
+    clock = read_json(cell.folder / CLOCK) or {}
     return clock["cpu_s"] / clock["wall_s"] if clock.get("wall_s") else 1.0
 
 
@@ -227,8 +227,8 @@ def refuse_other_settings(cell: Cell, mean_lambda: float | None) -> None:
 
 
 def _count(cell: Cell, cpu: float, wall: float) -> None:
-    clock = _read(cell.folder / CLOCK) or {"cpu_s": 0.0, "wall_s": 0.0}
-    _write(cell.folder / CLOCK, {"cpu_s": clock["cpu_s"] + cpu, "wall_s": clock["wall_s"] + wall})
+    clock = read_json(cell.folder / CLOCK) or {"cpu_s": 0.0, "wall_s": 0.0}
+    write_json(cell.folder / CLOCK, {"cpu_s": clock["cpu_s"] + cpu, "wall_s": clock["wall_s"] + wall})
 
 
 @contextlib.contextmanager
@@ -246,15 +246,17 @@ def _until(deadline: float | None, stop: Any) -> Iterator[None]:
         timer.cancel()
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """None where there is no such file, or it is no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
 
-def _write(path: Path, data: Mapping[str, Any]) -> None:
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(data) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps(data, separators=(",", ":")) + "\n", encoding="utf-8")
     temporary.replace(path)

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evaluation.reproduce_cells import BASE_FILE, CLOCK, MEASURED, Cell, Setting, base_hash
+from evaluation.reproduce_cells import BASE_FILE, CLOCK, MEASURED, Cell, Setting, base_hash, read_json, write_json
 from evaluation.reproduce_summary import CURVES, TRAINING
 from wavalign.training.config_files import load_config
 from wavalign.training.journal import CONFIG, METRICS, RESULT
@@ -24,7 +24,7 @@ _KEPT = ("step", "step_time", *CURVES, *TRAINING)
 
 
 def keep(cell: Cell, base: Mapping[str, Any], records: Path) -> Path:
-    """Writes the record of a finished cell, and the base's beside it where there is none yet."""
+    """Writes the record of a finished cell, and the base's beside it."""
     lines = [{name: line[name] for name in _KEPT if name in line} for line in cell.metrics]
     found = {
         "base": base["sha256"],
@@ -33,9 +33,9 @@ def keep(cell: Cell, base: Mapping[str, Any], records: Path) -> Path:
         "measured": cell.measures,
         "clock": json.loads((cell.folder / CLOCK).read_text(encoding="utf-8")),
     }
-    _write(records / BASE_FILE, base)
+    write_json(records / BASE_FILE, base)
     path = _path(cell, records)
-    _write(path, found)
+    write_json(path, found)
     return path
 
 
@@ -46,15 +46,15 @@ def restore(
 
     ``mean_lambda`` tells the mean that a cell's variant takes, once the run that it is of is there.
     """
-    base = _read(records / BASE_FILE)
+    base = read_json(records / BASE_FILE)
     hashed = base_hash(setting)
     if base is None or base["sha256"] != hashed or base["sizes"] != asdict(setting.sizes):
         return []
     if not (setting.work / BASE_FILE).exists():
-        _write(setting.work / BASE_FILE, base)
+        write_json(setting.work / BASE_FILE, base)
     laid = []
     for cell in cells:
-        found = _read(_path(cell, records))
+        found = read_json(_path(cell, records))
         if found is None or found["base"] != hashed or found["measured"]["sizes"] != asdict(setting.sizes):
             continue
         if not cell.folder.exists() and _lay(cell, found, mean_lambda(cell)):
@@ -75,26 +75,12 @@ def _lay(cell: Cell, found: Mapping[str, Any], mean_lambda: float | None) -> boo
         shutil.rmtree(draft)
         return False
     (run / METRICS).write_text("".join(json.dumps(line) + "\n" for line in found["metrics"]), encoding="utf-8")
-    _write(draft / MEASURED, found["measured"])
-    _write(draft / CLOCK, found["clock"])
-    _write(run / RESULT, {"status": "completed", "reason": "restored from its record", "weights": False})
+    write_json(draft / MEASURED, found["measured"])
+    write_json(draft / CLOCK, found["clock"])
+    write_json(run / RESULT, {"status": "completed", "reason": "restored from its record", "weights": False})
     draft.replace(cell.folder)
     return True
 
 
 def _path(cell: Cell, records: Path) -> Path:
     return records / f"{cell.variant.slug}-seed-{cell.seed}.json"
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def _write(path: Path, data: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(data, separators=(",", ":")) + "\n", encoding="utf-8")
-    temporary.replace(path)

@@ -163,8 +163,10 @@ class TrainForm:
         try:
             told = job_memory(config, self.services.registry.checkpoint(config.base), device)
             whole = total_bytes(device)
-        except (CheckpointError, OSError, RuntimeError, KeyError, ValueError):
-            return "", ""  # what is wrong with the base is said elsewhere
+        except CheckpointError:
+            return "", ""  # what is wrong with the base is said beside it
+        except (OSError, RuntimeError, KeyError, ValueError):
+            return "Memory: not known, the base's files do not tell enough.", ""
         words = f"Memory: {told.words()}. This {'machine' if device == 'cpu' else 'GPU'} has {in_words(whole)}."
         if told.total > whole >= told.held:
             words += " Lower micro_batch, rollouts.rows_at_once or rollouts.max_tokens if it runs out."

@@ -19,7 +19,7 @@ import torch
 from wavalign.audio import Waveform
 from wavalign.codecs.blocks import BlockStream, checked, fixed_noise
 from wavalign.codecs.checkouts import Checkout, check_recipe
-from wavalign.codecs.parts import CodecError, find_part, need_files, said_by
+from wavalign.codecs.parts import CodecError, find_part, first_words, need_files, said_by
 
 SAMPLE_RATE = 24_000
 CODES = 6561
@@ -65,8 +65,7 @@ class CosyVoice2Codec:
             try:
                 return cls(made(str(folder)), voice, device)
             except Exception as error:  # code of the checkout
-                said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-                raise CodecError(f"The speech decoder in {folder} cannot be loaded: {said}.") from error
+                raise CodecError(f"The speech decoder in {folder} cannot be loaded: {first_words(error)}.") from error
 
     @staticmethod
     def missing(parts: Mapping[str, Any], base: Path | None) -> Iterator[str]:

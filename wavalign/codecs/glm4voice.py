@@ -18,7 +18,7 @@ from wavalign.audio import Waveform
 from wavalign.codecs.blocks import BlockStream, checked, fixed_noise
 from wavalign.codecs.checkouts import Checkout, check_recipe
 from wavalign.codecs.glm4_tokenizer import Glm4Tokenizer
-from wavalign.codecs.parts import CodecError, find_part, need_files, said_by
+from wavalign.codecs.parts import CodecError, find_part, first_words, need_files, said_by
 
 TOKENIZER, DECODER = "THUDM/glm-4-voice-tokenizer", "THUDM/glm-4-voice-decoder"
 SAMPLE_RATE = 22_050
@@ -130,8 +130,9 @@ def open_tokenizer(source: str, base: Path, device: torch.device | str = "cpu") 
     try:
         return Glm4Tokenizer.from_pretrained(folder, device)
     except Exception as error:  # each library raises its own kind for a broken file
-        said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise CodecError(f"The speech tokenizer in {folder} cannot be loaded: {said}. Download it again.") from error
+        raise CodecError(
+            f"The speech tokenizer in {folder} cannot be loaded: {first_words(error)}. Download it again."
+        ) from error
 
 
 def _decoder(source: str, base: Path, device: torch.device) -> Any:
@@ -148,5 +149,4 @@ def _decoder(source: str, base: Path, device: torch.device) -> Any:
                 device=str(device),
             )
         except Exception as error:  # code of the checkout
-            said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            raise CodecError(f"The speech decoder in {folder} cannot be loaded: {said}.") from error
+            raise CodecError(f"The speech decoder in {folder} cannot be loaded: {first_words(error)}.") from error

@@ -20,7 +20,7 @@ from wavalign.codecs.blocks import BlockStream, checked, fixed_noise
 from wavalign.codecs.checkouts import Checkout
 from wavalign.codecs.glm4_tokenizer import Glm4Tokenizer
 from wavalign.codecs.glm4voice import TOKENIZER, open_tokenizer
-from wavalign.codecs.parts import CodecError, find_part, need_files, said_by
+from wavalign.codecs.parts import CodecError, find_part, first_words, need_files, said_by
 
 SAMPLE_RATE = 24_000
 BLOCK = 30
@@ -112,8 +112,9 @@ def _detokenizer(folder: Path, device: torch.device) -> Any:
             with _on(device):  # it takes whichever GPU is the current one
                 return made(str(folder))
         except Exception as error:  # code of the checkout
-            said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            raise CodecError(f"The detokenizer in {folder} cannot be loaded: {said}. It needs a CUDA GPU.") from error
+            raise CodecError(
+                f"The detokenizer in {folder} cannot be loaded: {first_words(error)}. It needs a CUDA GPU."
+            ) from error
 
 
 def _on(device: torch.device) -> Any:

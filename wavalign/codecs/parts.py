@@ -65,6 +65,12 @@ def said_by(looks: Sequence[Callable[[], object]]) -> Iterator[str]:
             yield str(error)
 
 
+def first_words(error: Exception) -> str:
+    """What code that is not ours said, short enough for a sentence."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
 def need_files(folder: Path, names: tuple[str, ...], what: str) -> None:
     """Raises:
     CodecError: naming the first file that is missing.
