@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -181,8 +181,14 @@ def planned(wish: Wish, api: HfApi, environment: Mapping[str, str], root: Path =
 
 def shipped(root: Path) -> tuple[str, ...]:
     """Paths below ``root`` of what a Space runs, sorted."""
-    names = (path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if path.is_file())
-    return tuple(name for name in names if _matches(name, SHIPPED) and not _matches(name, LEFT_OUT))
+    names = (path.relative_to(root).as_posix() for pattern in SHIPPED for path in _below(root, pattern))
+    return tuple(sorted(name for name in set(names) if not _matches(name, LEFT_OUT)))
+
+
+def _below(root: Path, pattern: str) -> Iterator[Path]:
+    """Files of one of ``SHIPPED``. The rest of a checkout, where a virtual environment may lie, is not walked."""
+    top = root / pattern.removesuffix("/**")
+    return (path for path in (top.rglob("*") if pattern.endswith("/**") else (top,)) if path.is_file())
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

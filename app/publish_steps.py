@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from huggingface_hub import HfApi, Volume
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, Volume
 
 from app.publish_plan import ROOT, Plan
 from app.settings import NAME
@@ -35,12 +35,10 @@ def carry_out(plan: Plan, api: HfApi) -> str:
         api.set_space_volumes(wish.space, [Volume(type="bucket", source=plan.bucket, mount_path="/data")])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the shipped data are parquet files in a Space, and belong there
-        api.upload_folder(
-            repo_id=wish.space,
+        api.create_commit(
+            wish.space,
+            _operations(plan, api),
             repo_type="space",
-            folder_path=ROOT,
-            allow_patterns=list(plan.files),
-            delete_patterns=["*"],
             commit_message=f"{NAME}: {len(plan.files)} files",
         )
     if plan.hardware:
@@ -48,3 +46,11 @@ def carry_out(plan: Plan, api: HfApi) -> str:
     elif plan.sleep is not None:
         api.set_space_sleep_time(wish.space, plan.sleep)
     return f"Done: {api.endpoint}/spaces/{wish.space} builds now; it takes some minutes."
+
+
+def _operations(plan: Plan, api: HfApi) -> list[CommitOperationAdd | CommitOperationDelete]:
+    """Not ``upload_folder``: it walks the whole checkout, a virtual environment included, to find these few files."""
+    there = api.list_repo_files(plan.wish.space, repo_type="space")
+    kept = {*plan.files, ".gitattributes"}  # the Hub's own, which says which files are large
+    gone = [CommitOperationDelete(name, is_folder=False) for name in there if name not in kept]
+    return [*gone, *(CommitOperationAdd(name, ROOT / name) for name in plan.files)]

@@ -74,11 +74,12 @@ def test_what_is_uploaded_is_what_runs():
 def test_the_second_time_only_what_changed_is_done_and_its_secrets_stay(hub: FakeSpaces):
     publish(hub, "--hardware", "zero-a10g", "--yes")
     secret = hub.space("ann/arena").secrets["WAVALIGN_SECRET"]
-    hub.space("ann/arena").files["old.py"] = 3
+    hub.space("ann/arena").files |= {"old.py": 3, ".gitattributes": 5}
     hub.log.clear()
     assert publish(hub, "--hardware", "zero-a10g", "--yes", environment={}) == 0
     assert hub.space("ann/arena").secrets["WAVALIGN_SECRET"] == secret
-    assert "old.py" not in hub.space("ann/arena").files
+    # The Hub's own file stays: it says which files are large.
+    assert set(hub.space("ann/arena").files) == {*shipped(ROOT), ".gitattributes"}
     assert hub.log == ["commit"]
 
 
