@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import signal
@@ -24,6 +25,7 @@ import httpx
 import itsdangerous
 import psutil
 
+from app.battles import Rules
 from app.publish_plan import shipped
 from tests.app.assets import make_tiny_assets
 
@@ -159,6 +161,7 @@ class Person:
         self.configs: dict[str, dict[str, Any]] = {}
         self.session = os.urandom(6).hex()
         self.token = token
+        self.voted = -math.inf
 
     def config(self, page: str) -> dict[str, Any]:
         """What a page is made of."""
@@ -239,7 +242,13 @@ class Person:
 
     def listen_and_vote(self, battle: str) -> dict[str, Any]:
         self.listen(battle)
-        return self.arena("vote", battle=battle, choice=2)
+        told = self.arena("vote", battle=battle, choice=2)
+        self.voted = time.monotonic()
+        return told
+
+    def outwait_undo(self) -> None:
+        """Until the last vote stands: exports leave out what its rater may still undo."""
+        time.sleep(max(0.0, self.voted + Rules().undo + 2 - time.monotonic()))
 
 
 def _session(account: str) -> str:

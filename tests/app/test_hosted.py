@@ -43,6 +43,7 @@ def test_the_whole_loop_on_a_space(copy: Path, tmp_path: Path):
         job = begin_training(owner, steps=2)
         run = until(lambda: ended(owner, job), 300)
         assert run["state"] == "completed", run["reason"]
+        rater.outwait_undo()
         exported(machine, tmp_path, votes=1)
         (check,) = of("HEALTHCHECK")
         command = json.loads(check[check.index("CMD") + 3 :])
@@ -78,6 +79,7 @@ def test_on_a_lent_gpu_a_sudden_end_in_the_middle_loses_nothing(copy: Path, tmp_
         assert "error" not in owner.call("train", {"do": "promote", "job": job, "name": "better"})
         line = until(lambda: promoted(owner, job), 300)
         assert line["promoted"] == "better", line["promotion"]["words"]
+        rater.outwait_undo()
         exported(machine, tmp_path, votes=2)
         calls = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
         assert {call["task"] for call in calls} == {"_replies", "_work"}
