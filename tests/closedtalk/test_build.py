@@ -21,23 +21,25 @@ from wavalign.codecs.fsq_world import FsqWorldCodec
 from wavalign.metrics.recogniser import Recogniser
 
 TINY = Sizes(
-    assistant_clips=20,
-    user_dialogues=30,
-    balanced_clips=14,
+    assistant_clips=5,
+    user_dialogues=6,
+    balanced_clips=4,
     flite_clips=0,
     human_clips=0,
     codec_steps=2,
     voice_steps=2,
     recogniser_steps=2,
-    dialogues=40,
+    dialogues=12,
     base_steps=2,
-    tuned_steps=2,
-    post_training=40,
+    tuned_steps=1,
+    post_training=8,
     validation=4,
     held_out=6,
     unseen_combinations=4,
-    evaluation_clips=3,
+    evaluation_clips=2,
     listening_clips=2,
+    reference_answers=2,
+    rows_a_step=2,
 )
 
 

@@ -34,7 +34,10 @@ from wavalign.training.world import Alone, World, launched
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is rendered and how long is trained. The defaults take under three hours on two cores."""
+    """How much is rendered and how long is trained. The defaults take under three hours on two cores.
+
+    ``rows_a_step``: a training step takes no more rows of one kind; every stage's own number fits in the default.
+    """
 
     assistant_clips: int = 6000
     user_dialogues: int = 3500
@@ -53,6 +56,8 @@ class Sizes:
     unseen_combinations: int = 200
     evaluation_clips: int = 110
     listening_clips: int = 40
+    reference_answers: int = 40
+    rows_a_step: int = 16
 
 
 class Build:
@@ -81,15 +86,16 @@ class Build:
         )
 
     def codec(self) -> None:
-        clips, sizes, seed = self.work / "clips", self.sizes, self.seed
-        practised = train_codec(clips, self.work / "codec.pt", sizes.codec_steps, seed)
-        trained = train_voice(practised, clips, self.work / "voice.pt", sizes.voice_steps, seed)
+        clips, s, seed = self.work / "clips", self.sizes, self.seed
+        practised = train_codec(clips, self.work / "codec.pt", s.codec_steps, s.rows_a_step, seed)
+        trained = train_voice(practised, clips, self.work / "voice.pt", s.voice_steps, s.rows_a_step, seed)
         ship.ship_codec(trained, self.assets, self.made)
 
     def recogniser(self) -> None:
         clips, checkpoint = self.work / "clips", self.work / "recogniser.pt"
-        codec = self._encoder().codec
-        trained = train_recogniser(clips, codec, checkpoint, list(lexicon()), self.sizes.recogniser_steps, self.seed)
+        codec, s = self._encoder().codec, self.sizes
+        words = list(lexicon())
+        trained = train_recogniser(clips, codec, checkpoint, words, s.recogniser_steps, s.rows_a_step, self.seed)
         ship.ship_recogniser(trained, self.assets, self.made)
 
     def turns(self) -> None:
@@ -100,12 +106,13 @@ class Build:
         tokens.encode_split(self._encoder(), "train", self.sizes.dialogues, turns, folder, 2, self.world)
 
     def base(self) -> None:
-        trained = train_base(self.work / "tokens", self.work / "base.pt", self.sizes.base_steps, self.seed)
+        s = self.sizes
+        trained = train_base(self.work / "tokens", self.work / "base.pt", s.base_steps, s.rows_a_step, self.seed)
         ship.ship_base(trained, self.assets, self.made)
 
     def data(self) -> None:
         encoder = self._encoder()
-        ship.ship_references(encoder.codec, self.assets)
+        ship.ship_references(encoder.codec, self.assets, self.sizes.reference_answers)
         splits = ("post_training", "validation", "held_out", "unseen_combinations")
         split_sizes = {split: getattr(self.sizes, split) for split in splits}
         ship.ship_data(encoder, self.assets, split_sizes, self.sizes.listening_clips)
@@ -117,7 +124,8 @@ class Build:
         data = self.assets / "closedtalk-data" / "post_training.parquet"
         checkpoint = self.work / "tuned.pt"
         base = self.assets / "closedtalk-base"
-        adapter = train_tuned(base, data, encoder, checkpoint, self.sizes.tuned_steps, self.seed)
+        s = self.sizes
+        adapter = train_tuned(base, data, encoder, checkpoint, s.tuned_steps, s.rows_a_step, self.seed)
         ship.ship_tuned(adapter, self.assets, self.made)
 
     def _encoder(self) -> tokens.Encoder:

@@ -99,10 +99,10 @@ def ship_tuned(model: PeftModel, assets: Path, made: str) -> None:
     (folder / "README.md").write_text(tuned_card(made))
 
 
-def ship_references(codec: FsqWorldCodec, assets: Path) -> None:
-    """Measured on right answers of every family, as synthesised and after the codec's round trip."""
+def ship_references(codec: FsqWorldCodec, assets: Path, answers: int) -> None:
+    """Measured on ``answers`` right answers from all families, as synthesised and after the codec's round trip."""
     rng = random.Random(5)
-    items = rng.sample([item for name in FAMILIES for item in learnable_items(name)], 40)
+    items = rng.sample([item for name in FAMILIES for item in learnable_items(name)], answers)
 
     def samples() -> Iterator[tuple[Delivery, Waveform, str]]:
         for item, delivery in tqdm(list(itertools.product(items, Delivery)), desc="references"):

@@ -24,7 +24,7 @@ from wavalign.closedtalk.build.training_loop import Schedule, device, train
 from wavalign.closedtalk.dataset import DialogueRow
 from wavalign.models.layout import InterleavedDescription, TokenMap, resolve
 
-BATCH = 16
+ROWS = 16
 NONE, TEXT, SPEECH, ONSET = 0, 1, 2, 3
 #: Share of spoken dialogues of which one turn is shown to be written down instead: words that are always right, where
 #: a demonstration has few of them and is wrong on purpose. The mark before the words is never seen in a dialogue.
@@ -111,12 +111,17 @@ class Sequences:
 
 
 class BaseLoss:
-    """``also_typed``: the share of spoken dialogues shown as typed ones, practice in answering and speaking."""
+    """``most``: of the rows of a step.
 
-    def __init__(self, model: LlamaForCausalLM, sequences: Sequences, seed: int, also_typed: float = 0.15) -> None:
+    ``also_typed``: the share of spoken dialogues shown as typed ones, practice in answering and speaking.
+    """
+
+    def __init__(
+        self, model: LlamaForCausalLM, sequences: Sequences, most: int, seed: int, also_typed: float = 0.15
+    ) -> None:
         self.model, self.sequences, self.seed, self.also_typed = model, sequences, seed, also_typed
         lengths = [sequences.length(row) for row in sequences.rows]
-        self.batches = bucketed(lengths, BATCH, np.random.default_rng(seed))
+        self.batches = bucketed(lengths, min(ROWS, most), np.random.default_rng(seed))
 
     def skip(self, steps: int) -> None:
         for _ in itertools.islice(self.batches, steps):
@@ -168,7 +173,7 @@ class Cycle:
 CYCLES = (Cycle(0.605, 1.5e-3, typed=1.0, also_typed=0.15), Cycle(0.395, 1.2e-3, typed=0.2, also_typed=0.05))
 
 
-def train_base(tokens: Path, checkpoint: Path, steps: int, seed: int) -> LlamaForCausalLM:
+def train_base(tokens: Path, checkpoint: Path, steps: int, most: int, seed: int) -> LlamaForCausalLM:
     """Trains in cycles, each with its own optimiser and its own file beside ``checkpoint``."""
     rows = shuffled(read_split(tokens, "train"), seed)
     model = make_model(len(make_tokenizer()), seed).to(device())
@@ -176,7 +181,7 @@ def train_base(tokens: Path, checkpoint: Path, steps: int, seed: int) -> LlamaFo
         path = checkpoint.with_stem(f"{checkpoint.stem}-{number + 1}")
         rng = random.Random(f"cycle/{seed}/{number}")
         shown = [row for row in rows if not row.typed or rng.random() < cycle.typed]
-        loss = BaseLoss(model, Sequences(shown), seed + number, cycle.also_typed)
+        loss = BaseLoss(model, Sequences(shown), most, seed + number, cycle.also_typed)
         if path.exists():
             loss.skip(torch.load(path, weights_only=True)["step"])
         steps_here = max(1, round(steps * cycle.share_of_steps))

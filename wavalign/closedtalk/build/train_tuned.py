@@ -34,14 +34,16 @@ def corrected(row: DialogueRow, encoder: Encoder) -> DialogueRow:
     return dataclasses.replace(row, turns=turns)
 
 
-def train_tuned(base: Path, data: Path, encoder: Encoder, checkpoint: Path, steps: int, seed: int) -> PeftModel:
+def train_tuned(
+    base: Path, data: Path, encoder: Encoder, checkpoint: Path, steps: int, most: int, seed: int
+) -> PeftModel:
     """Trains and returns the adapter on its base; ``data`` is the shipped post-training parquet."""
     torch.manual_seed(seed)
     rows = [corrected(row, encoder) for row in read_dialogues(data)]
     model = AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.float32).to(device())
     settings = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=TARGETS, task_type="CAUSAL_LM")
     tuned = get_peft_model(model, settings)
-    loss = BaseLoss(tuned.get_base_model(), Sequences(rows), seed)
+    loss = BaseLoss(tuned.get_base_model(), Sequences(rows), most, seed)
     if checkpoint.exists():
         loss.skip(torch.load(checkpoint, weights_only=True)["step"])
     train(tuned, Schedule(steps, peak=1e-3, warmup=20, flat=0.3), loss, checkpoint, "tuned", weight_decay=0.0)
