@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,18 @@ import pytest
 from app.store import Store, open_store
 from tests.app import postgres
 from tests.app.arena import Arena, make_arena
+
+
+@pytest.fixture
+def borrowed_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A GPU can be borrowed by the call; where each call is noted, a line of JSON each."""
+    noted = tmp_path / "calls.jsonl"
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "borrowed"))
+    monkeypatch.delitem(sys.modules, "spaces", raising=False)
+    monkeypatch.setenv("FAKE_SPACES_LOG", str(noted))
+    yield noted
+    if spaces := sys.modules.pop("spaces", None):
+        spaces.close()
 
 
 @pytest.fixture(scope="session")

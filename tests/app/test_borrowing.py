@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -33,14 +32,9 @@ def assets(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where each call on the lent GPU is noted, a line of JSON each."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent / "borrowed"))
-    monkeypatch.delitem(sys.modules, "spaces", raising=False)
-    monkeypatch.setenv("FAKE_SPACES_LOG", str(tmp_path / "calls.jsonl"))
+def calls(borrowed_calls: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(lending, "_gpu", None)
-    yield tmp_path / "calls.jsonl"
-    sys.modules.pop("spaces", None)
+    return borrowed_calls
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,16 +32,12 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def gpu(tmp_path: Path, assets: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent / "borrowed"))
-    monkeypatch.delitem(sys.modules, "spaces", raising=False)
-    monkeypatch.setenv("FAKE_SPACES_LOG", str(tmp_path / "calls.jsonl"))
+def gpu(borrowed_calls: Path, tmp_path: Path, assets: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
     monkeypatch.setattr(zero_gpu, "PAUSES", (0.01,))
     made = Gpu(Registry(assets, tmp_path), 60, slice_seconds=40)
     yield made
     lending.lend(None)
     zero_gpu._known.clear()
-    sys.modules.pop("spaces", None)
 
 
 @pytest.fixture

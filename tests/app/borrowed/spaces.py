@@ -3,7 +3,8 @@
 As there: the function runs in a forked worker that is kept while it is idle, arguments and results are pickled, a
 generator that is closed is closed in the worker after its next value, exceptions come back as ``gr.Error`` with the
 class's name alone, and a call that takes longer than it said is killed. Stricter than there: a call within a call is
-refused. Each call is a line of JSON in the file that FAKE_SPACES_LOG names.
+refused. Each call is a line of JSON in the file that FAKE_SPACES_LOG names. ``close`` ends all workers: a forked child
+holds every file and pipe that its parent had open, and whoever waits for the end of one waits for the child too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ import gradio as gr
 _fork = multiprocessing.get_context("fork")
 _in_worker = False
 _decorated: list[str] = []
+_workers: list[_Worker] = []
+_closed = False
+_starting = threading.Lock()
 
 
 def GPU(task=None, *, duration=None, size=None):
@@ -96,8 +100,25 @@ def gradio_auto_wrap(task):
     return task
 
 
+def close() -> None:
+    """Ends every worker, also one that is at work; none is forked from here on."""
+    global _closed
+    with _starting:
+        _closed = True
+        for worker in _workers:
+            worker.process.kill()
+            worker.process.join()
+
+
 class _Worker:
     def __init__(self, task) -> None:
+        with _starting:
+            if _closed:
+                raise RuntimeError("No GPU is lent any more.")
+            self._start(task)
+            _workers.append(self)
+
+    def _start(self, task) -> None:
         mine, self.arguments = _fork.Pipe(duplex=False)
         self.results, theirs = _fork.Pipe(duplex=False)
         self.stop = _fork.Event()
