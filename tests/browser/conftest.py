@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
@@ -59,19 +64,47 @@ def address(tmp_path_factory, assets, app_log):
         yield at
 
 
-@pytest.fixture(scope="session")
+# No longer than this folder's tests: while Playwright's session is open, its event loop counts as running in this
+# thread, and whoever calls asyncio.run here is refused.
+@pytest.fixture(scope="package")
 def browser(microphone):
     from playwright.sync_api import sync_playwright
 
     path = chromium.find()
     if path is None:
         pytest.fail("No Chromium was found: run python -m tests.browser.chromium, or set WAVALIGN_CHROMIUM.")
-    with sync_playwright() as playwright:
+    playwright = sync_playwright().start()
+    try:
         browser = playwright.chromium.launch(
             executable_path=path, args=[*FLAGS, f"--use-file-for-fake-audio-capture={microphone}"]
         )
         yield browser
-        browser.close()
+    finally:
+        with _ended_after(20.0):
+            playwright.stop()
+
+
+@contextmanager
+def _ended_after(seconds: float) -> Iterator[None]:
+    """Kills Playwright's driver, and Chromium below it, if they have not ended by then.
+
+    The driver ends once its input ends, which any child that was forked from here and is still there holds open.
+    """
+    timer = threading.Timer(seconds, _kill_driver)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _kill_driver() -> None:
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if "run-driver" in child.cmdline():
+                for each in (*child.children(recursive=True), child):
+                    each.kill()
 
 
 @pytest.fixture
