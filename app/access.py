@@ -90,7 +90,7 @@ RECORDING = r"/recordings/(?P<name>[A-Za-z0-9_-]{24}\.wav)"
 RECORDING_FORM = re.compile(RECORDING)
 UPLOAD = "/gradio_api/upload"
 FILE = "/gradio_api/file="
-
+JOIN, RUN, COMPONENT = "/gradio_api/queue/join", "/gradio_api/run/", "/gradio_api/component_server"
 
 SIGNING_IN = ("/login/huggingface", "/login/callback")
 _ROUTES: tuple[tuple[frozenset[str], str, Role], ...] = (
@@ -103,7 +103,7 @@ _ROUTES: tuple[tuple[frozenset[str], str, Role], ...] = (
     # Calls, answers to calls, and the files of the caller; the guard asks the handler's role.
     (
         _POST,
-        r"/gradio_api/(queue/join|component_server/?|cancel|reset|upload)|/gradio_api/run/[A-Za-z0-9_]{1,80}",
+        rf"{JOIN}|{COMPONENT}/?|{RUN}[A-Za-z0-9_]{{1,80}}|{UPLOAD}|/gradio_api/(cancel|reset)",
         VISITOR,
     ),
     (_GET, r"/gradio_api/queue/data|/gradio_api/upload_progress", VISITOR),

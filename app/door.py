@@ -20,6 +20,7 @@ _ABOUT = {
     "checkpoints": ("Checkpoints", "What is loaded, and what can be added."),
 }
 LOGIN_AWAY = "Nobody can sign in with Hugging Face right now, because it does not answer: try again in a minute."
+LOGIN_REFUSED = "Nobody was signed in: Hugging Face was not asked from here, or it was told no. Try again."
 WRONG = "That is not this workbench's token. It is in the link that was printed when the app started."
 
 
@@ -66,6 +67,10 @@ class Door:
     def login_away(self, caller: Caller) -> Response:
         """Instead of the login service's page, when that cannot be reached."""
         return self._drawn("Sign in", f"<p>{LOGIN_AWAY}</p>", "host", caller, 503)
+
+    def login_refused(self, caller: Caller) -> Response:
+        """Instead of the page after a login that none came of."""
+        return self._drawn("Sign in", f"<p>{LOGIN_REFUSED}</p>{self._ways(caller, None)}", "host", caller, 400)
 
     @staticmethod
     def leave() -> Response:

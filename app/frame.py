@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from app import access, health, logs
 from app.access import Role
 from app.callers import Caller, caller_of
+from app.calls import Calls
 from app.door import Door
 from app.ending import Ending, end
 from app.gate import Gate
@@ -106,7 +107,7 @@ def serve(services: Services) -> tuple[gr.Blocks, str]:
         show_error=False,
         app_kwargs={
             "routes": health.routes(services, lambda: len(services.line)),
-            "middleware": [_gate(services)],
+            "middleware": [_gate(services, demo)],
         },
         allowed_paths=[str(services.recordings.folder)],
         max_file_size=f"{services.settings.limits.upload_megabytes}mb",
@@ -117,7 +118,7 @@ def serve(services: Services) -> tuple[gr.Blocks, str]:
     return demo, address
 
 
-def _gate(services: Services) -> Middleware:
+def _gate(services: Services, demo: gr.Blocks) -> Middleware:
     limits = services.settings.limits
     folder_bytes = round(limits.uploads_gigabytes * 1e9)
     uploads = Path(gr.utils.get_upload_folder())
@@ -133,6 +134,7 @@ def _gate(services: Services) -> Middleware:
         listeners=services.listeners,
         shares=Shares(services.raters.address, folder_bytes // 4),
         door=Door(services.callers, lambda page, caller: _header(page, "", caller, services)),
+        calls=Calls.of(demo),
     )
 
 

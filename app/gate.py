@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from urllib.parse import parse_qs, urlencode
 
 from starlette.datastructures import Headers
@@ -22,6 +22,7 @@ from app import access
 from app.access import Role
 from app.bodies import TooLargeError, UnfinishedError, again, from_file, whole
 from app.callers import SCOPE, Caller, Callers
+from app.calls import UNREADABLE, Calls
 from app.door import Door
 from app.limits import Limiter, LimitError
 from app.recordings import Recordings
@@ -62,6 +63,7 @@ class Gate:
         shares: Shares,
         listeners: Listeners,
         door: Door,
+        calls: Calls,
     ) -> None:
         self._app = app
         self._callers = callers
@@ -73,6 +75,7 @@ class Gate:
         self._shares = shares
         self._listeners = listeners
         self._door = door
+        self._calls = calls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -121,10 +124,13 @@ class Gate:
         elif path in access.SIGNING_IN:
             try:
                 await self._app(scope, receive, send)
-            except Exception as error:  # the login library asks with httpx or httpx2, whichever is there
-                if not type(error).__module__.startswith("httpx"):
+            except Exception as error:
+                # The login library, and httpx or httpx2, whichever is there, with which it asks.
+                why = type(error).__module__.partition(".")[0]
+                if why not in ("authlib", "httpx", "httpx2"):
                     raise
-                await self._door.login_away(caller)(scope, receive, send)
+                failed = self._door.login_refused if why == "authlib" else self._door.login_away
+                await failed(caller)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -230,11 +236,11 @@ class Gate:
         except TooLargeError:
             return JSONResponse({"detail": "That is more than one request may hold."}, 413), receive
         try:
-            said = json.loads(body) if body else None
-            if _names_another_machine(said):
-                return JSONResponse({"detail": "Upload the file itself: addresses are not fetched."}, 422), receive
+            fault = self._calls.fault(path, json.loads(body))
         except (ValueError, RecursionError):
-            return JSONResponse({"detail": "That is not a request this app can read."}, 400), receive
+            fault = 400, UNREADABLE
+        if fault is not None:
+            return JSONResponse({"detail": fault[1]}, fault[0]), receive
         return None, again(body, receive)
 
     def _too_large(self) -> Response:
@@ -260,15 +266,6 @@ def _own_page(query: bytes, caller: Caller) -> bytes:
     page = _first(parse_qs(query.decode("latin-1"), keep_blank_values=True), "page") or ""
     allowed = access.PAGES.get(page, Role.HOST) <= caller.role
     return urlencode({"page": page if allowed else ""}).encode()
-
-
-def _names_another_machine(said: Any) -> bool:
-    """Whether a file in it is an address: the framework would fetch it."""
-    if isinstance(said, dict):
-        path = said.get("path")
-        is_address = isinstance(path, str) and path.strip().lower().startswith(("http:", "https:", "ftp:", "//"))
-        return is_address or any(map(_names_another_machine, said.values()))
-    return isinstance(said, list) and any(map(_names_another_machine, said))
 
 
 def _first(values: dict[str, list[str]], name: str) -> str | None:

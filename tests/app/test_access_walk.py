@@ -134,7 +134,7 @@ def test_no_event_of_a_host_page_answers_a_visitor(space: Server, config: dict[s
                 data = [None] * len(event["inputs"])
                 assert HOSTS_ONLY in called(visitor, index, data, f"walk{index}"), event["api_name"]
                 ran = visitor.post("/gradio_api/run/predict", json={"fn_index": index, "data": data})
-                assert ran.status_code in (404, 500)
+                assert ran.status_code in (404, 500)  # not by this way, or refused by the guard
                 assert '"data"' not in ran.text
                 walked += 1
     assert walked >= 8
@@ -319,6 +319,19 @@ def test_calls_are_bounded_and_fetch_nothing_from_elsewhere(space: Server) -> No
         assert visitor.post("/gradio_api/queue/join", content=b'"' + b"x" * 3_000_000 + b'"').status_code == 413
 
 
+def test_junk_sent_to_a_handler_is_refused_in_a_sentence_and_leaves_no_trace(space: Server) -> None:
+    before = space.log.read_text().count("Traceback")
+    bodies = [{}, [], 5, {"data": []}, {"data": "x"}, {"fn_index": 0, "data": []}, {"fn_index": 0, "data": [1] * 99}]
+    bodies += [{"fn_index": each, "data": []} for each in (-1, 10**9, "0", [], True)]
+    with space.client(address="198.51.100.23") as visitor:
+        for path in ("queue/join", "run/predict", "run/send", "component_server/", "cancel", "reset"):
+            for body in bodies:
+                answer = visitor.post(f"/gradio_api/{path}", json=body)
+                assert answer.status_code in (400, 404, 422), (path, body, answer.text)
+                assert "detail" in answer.json()
+    assert space.log.read_text().count("Traceback") == before
+
+
 def test_another_sites_page_may_not_call_with_the_hosts_cookies(space: Server, config: dict[str, Any]) -> None:
     with space.host() as host:
         for headers in ({"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}):
@@ -355,6 +368,14 @@ def test_a_login_service_that_is_away_is_a_sentence(space: Server) -> None:
         answer = visitor.get("/login/huggingface?_target_url=/arena")
     assert answer.status_code == 503
     assert "does not answer: try again in a minute" in answer.text
+
+
+def test_coming_back_from_the_login_without_one_is_a_sentence(space: Server) -> None:
+    with space.client() as visitor:
+        for asked in ("error=access_denied&state=x", "code=c&state=forged", ""):
+            answer = visitor.get(f"/login/callback?{asked}")
+            assert answer.status_code in (302, 307, 400), asked
+        assert "Nobody was signed in" in visitor.get("/login/callback?error=access_denied&state=x").text
 
 
 def test_the_token_makes_a_browser_the_hosts_until_it_leaves(space: Server) -> None:

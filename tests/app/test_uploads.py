@@ -52,6 +52,7 @@ def here(tmp_path: Path) -> SimpleNamespace:
         shares=shares,
         listeners=None,
         door=None,
+        calls=None,
     )
     return SimpleNamespace(app=app, gate=made, shares=shares, who=who, folder=tmp_path)
 
