@@ -149,6 +149,7 @@ function exchangeView(data, sides) {
 function render() {
   const value = props.value || {};
   root.dataset.state = value.state || "empty";
+  root.dataset.conversation = value.conversation || "";
   if (value.conversation !== shown.conversation) {
     for (const exchange of shown.exchanges) exchange.answers.forEach((answer) => answer.player.stop());
     scroll.querySelectorAll(".exchange").forEach((node) => node.remove());

@@ -9,6 +9,7 @@ import pytest
 
 from tests.app.assets import make_tiny_assets
 from tests.browser.server import running_app
+from tests.browser.talking import choose
 from tests.models.chat_service import b64, chat_service, tone, wav, whole
 from tests.tiny import make_tiny_adapter, make_tiny_checkpoint
 
@@ -54,7 +55,7 @@ def tab(browser):
         context = browser.new_context(viewport={"width": width, "height": 900})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(300_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(f"{address}/{path}")
         page.wait_for_selector(ready)
@@ -80,11 +81,6 @@ def add(page, kind: str, **fields: str) -> None:
     form.get_by_role("button", name="Look at it").click()
     form.locator(".points-facts").wait_for()
     form.locator(".points-add-it").click()
-
-
-def choose(page, side: str, name: str) -> None:
-    page.locator(f".side-{side} input").click()
-    page.get_by_role("option", name=name, exact=True).click()
 
 
 def test_a_folder_is_added_asked_unloaded_and_removed(points_address, places, tab):

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.browser.talking import choose
+
 pytestmark = pytest.mark.browser
 QUESTION = "What is the opposite of hot?"
 
@@ -27,6 +29,14 @@ def answered(page, exchange: int, answers: int = 2) -> None:
     done = page.locator(".exchange").nth(exchange - 1).locator(".answer[data-state=done]")
     done.nth(answers - 1).wait_for()
     page.locator("#send").wait_for(state="visible")
+
+
+def ask_again(page) -> None:
+    """Waits for the new answers to the only question; those before stay on the page until these begin."""
+    page.locator(".exchange").evaluate("node => { node.dataset.before = true; }")
+    page.locator("#again").click()
+    page.locator(".exchange[data-before]").wait_for(state="detached")
+    answered(page, 1)
 
 
 def sound(page, selector: str) -> tuple[np.ndarray, int]:
@@ -110,9 +120,7 @@ def test_the_same_seed_says_the_same_alone_and_something_else_after_another_turn
     ask(page)
     alone = downloaded(page)["turns"][0]["replies"]
     assert [each["sampling"]["temperature"] for each in alone.values()] == [1.5, 1.5], "moved sliders hold for both"
-    page.locator("#again").click()
-    page.wait_for_timeout(300)
-    answered(page, 1)
+    ask_again(page)
     assert downloaded(page)["turns"][0]["replies"]["a"]["tokens"] == alone["a"]["tokens"]
     ask(page)
     assert downloaded(page)["turns"][1]["replies"]["a"]["tokens"] != alone["a"]["tokens"]
@@ -137,15 +145,11 @@ def test_an_example_is_asked_with_one_press(page):
 
 def test_new_clears_again_replaces_and_one_column_is_enough(page):
     ask(page)
-    page.locator("#again").click()
-    page.wait_for_timeout(300)
-    answered(page, 1)
+    ask_again(page)
     assert page.locator(".exchange").count() == 1
     page.locator("#new").click()
     page.locator(".stage-empty").wait_for(state="visible")
-    page.get_by_label("B", exact=True).click()
-    page.get_by_role("option", name="Only one").click()
-    page.wait_for_timeout(500)
+    choose(page, "b", "Only one")
     ask(page, answers=1)
     assert page.locator(".answer").count() == 1
 

@@ -15,6 +15,7 @@ from app.jobs.job import ACTIVE
 from app.jobs.queue import Queue
 from app.store import open_store
 from tests.browser.server import running_app
+from tests.browser.talking import choose
 from tests.training.tiny_run import make_assets
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -156,9 +157,7 @@ def test_a_job_from_start_to_talk(train_address, tab):
 
     page.goto(train_address)
     page.wait_for_selector(".stage[data-state]")
-    page.get_by_label("B", exact=True).click()
-    page.get_by_role("option", name="promoted").click()
-    page.wait_for_timeout(500)
+    choose(page, "b", "promoted")
     page.locator("#question textarea").fill("what is one plus two")
     page.keyboard.press("Enter")
     page.locator(".answer[data-state=done]").nth(1).wait_for()

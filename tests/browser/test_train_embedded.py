@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.browser.server import SHIPPED, running_app
+from tests.browser.talking import choose
 from tests.browser.test_train import end_jobs, state, steps, tab, until
 
 __all__ = ["tab"]
@@ -60,9 +61,7 @@ def train(address: str, tab) -> None:
 
     page.goto(address)
     page.wait_for_selector(".stage[data-state]")
-    page.get_by_label("B", exact=True).click()
-    page.get_by_role("option", name="twenty-v1").click()
-    page.wait_for_timeout(500)
+    choose(page, "b", "twenty-v1")
     page.locator("#question textarea").fill("what is one plus two")
     page.keyboard.press("Enter")
     page.locator(".answer[data-state=done]").nth(1).wait_for()
