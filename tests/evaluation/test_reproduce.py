@@ -31,7 +31,13 @@ SIZES = ["--prompts", "4", "--samples", "2", "--spoken", "2", "--warm", "1", "--
 
 @pytest.fixture(scope="module")
 def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_assets(tmp_path_factory.mktemp("comparison-assets"))
+    """The base's own replies, which every cell is measured by, are short."""
+    folder = make_assets(tmp_path_factory.mktemp("comparison-assets"))
+    path = folder / "tiny-base" / "interleaved.json"
+    description = json.loads(path.read_text())
+    description["sampling"] |= {"max_tokens": 40, "max_seconds": 1.2}
+    path.write_text(json.dumps(description))
+    return folder
 
 
 def run(assets: Path, work: Path, *arguments: str, seeds: tuple[str, ...] = ("0", "1"), steps: int = 2) -> int:
