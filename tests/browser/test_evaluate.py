@@ -36,7 +36,7 @@ def tab(browser):
         context = browser.new_context(viewport={"width": width, "height": 900})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(300_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(f"{address}/evaluate")
         page.wait_for_selector(".evaluate[data-ready]")
@@ -65,7 +65,7 @@ def test_from_start_to_report(evaluate_address, tab, tmp_path):
     # The tab is closed; the evaluation goes on.
     page.close()
     page = tab(evaluate_address)
-    page.locator(".eval-run[data-state=completed]").wait_for()
+    page.locator(".eval-run[data-state=completed]").wait_for(timeout=180_000)
     page.locator(".ev-headline").wait_for()
     assert "tuned on closedtalk" in page.locator(".ev-headline").inner_text()
     assert page.locator(".ev-radar").is_visible()

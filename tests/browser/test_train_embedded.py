@@ -16,6 +16,7 @@ base: closedtalk-base
 rewards: {weights: {answer: 1.0}}
 method: {kind: hybrid, preference: {scope: text}, mix: {kind: wavalign}}
 steps: 20
+batch: 4
 evaluation: {every: 5, prompts: 4, samples: 2, spoken: 2, kept: 1}
 checkpoints: {every: 5}
 """
