@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,16 +108,27 @@ def _kill_driver() -> None:
                     each.kill()
 
 
+@pytest.fixture(scope="package")
+def profiles(browser) -> dict[str, list]:
+    """Contexts that no test uses just now, by how they were made: a page's files are fetched once for all tests."""
+    return defaultdict(list)
+
+
 @pytest.fixture
-def open_page(browser, address):
-    """Opens tabs; afterwards no tab may have seen an error, and none is left."""
+def open_page(browser, profiles, address):
+    """Opens tabs, each a visitor of its own; afterwards no tab may have seen an error, and none is left."""
     contexts, problems = [], []
 
     def open_one(width: int = 1280, height: int = 900, path: str = "", ready: str = ".stage[data-state]", **how):
-        context = browser.new_context(viewport={"width": width, "height": height}, permissions=["microphone"], **how)
-        contexts.append(context)
+        how |= {"viewport": {"width": width, "height": height}, "permissions": ["microphone"]}
+        unused = profiles[repr(sorted(how.items()))]
+        context = unused.pop() if unused else browser.new_context(**how)
+        contexts.append((context, unused))
         page = context.new_page()
-        page.set_default_timeout(90_000)
+        context.clear_cookies()
+        origin = {"origin": address, "storageTypes": "all"}  # what is cached of HTTP is not among it
+        context.new_cdp_session(page).send("Storage.clearDataForOrigin", origin)
+        page.set_default_timeout(45_000)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda message: problems.append(message.text) if _is_error(message) else None)
         page.goto(f"{address}/{path}")
@@ -125,11 +137,13 @@ def open_page(browser, address):
         return page
 
     yield open_one
-    for context in contexts:
+    for context, _ in contexts:
         for page in context.pages:
             assert "Traceback" not in page.content()
-        context.close()
+            page.close()
     assert problems == []
+    for context, unused in contexts:
+        unused.append(context)
 
 
 @pytest.fixture
