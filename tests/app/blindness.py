@@ -128,7 +128,7 @@ def twins(folder: Path) -> Iterator[tuple[Client, Services]]:
     assets = make_tiny_assets(folder / "assets")
     _silence_adapter(assets)
     # Greedy: each side draws with a seed of its own, and both are to say the same.
-    sampling = {"temperature": 0.0, "max_tokens": 60, "max_seconds": 1.2}
+    sampling = {"temperature": 0.0, "max_tokens": 32, "max_seconds": 0.6}
     description = interleaved_description(codec="../closedtalk-codec", sampling=sampling)
     (assets / "closedtalk-base" / "interleaved.json").write_text(json.dumps(description), encoding="utf-8")
     services = Services(Settings(folder / "home", assets, preload=False))
