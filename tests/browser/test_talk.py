@@ -10,6 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 import soundfile
+from playwright.sync_api import expect
 
 from tests.browser.talking import choose
 
@@ -67,7 +68,7 @@ def keep_seed(page, seed: int, temperature: float = 2.0) -> None:
         page.keyboard.press("Tab")
     page.wait_for_function("() => !document.querySelector('#as-recommended input').checked")
     page.locator("#seed input").fill(str(seed))
-    page.get_by_label("Keep this seed").check()
+    expect(page.get_by_label("Keep this seed")).to_be_checked(timeout=20_000)  # by the page: a click here undoes it
 
 
 def test_the_page_opens_and_says_what_to_do(page):
