@@ -1,5 +1,6 @@
-# make run    the app            make test   every test, a real Chromium included
-# make lint   ruff               make bench  the speed benchmarks
+# make run    the app            make test      the tests, a real Chromium included
+# make lint   ruff               make test-all  those that take minutes each, too
+# make bench  the speed benchmarks
 # Each makes .venv if there is none and installs what is missing; a second call starts in seconds.
 
 PYTHON ?= python3
@@ -10,13 +11,19 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Tiny models on few cores: OpenMP threads fight each other and lose.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test lint format bench screenshots
+# In the order of the files: a file of few and long tests that came last would leave one worker idle.
+TESTING := -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: run test test-all lint format bench screenshots
 
 run: $(VENV)/.installed
 	@$(BIN)/python app.py
 
 test: $(VENV)/.installed-dev $(VENV)/.chromium
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest $(TESTING)
+
+test-all: $(VENV)/.installed-dev $(VENV)/.chromium
+	@$(BIN)/python -m pytest $(TESTING) -m ''
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

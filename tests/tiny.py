@@ -26,7 +26,7 @@ CODES = 64
 def interleaved_description(**changes: object) -> dict:
     """The embedded model's ``interleaved.json`` with the tiny codec's number of codes."""
     tiny = {"speech_count": CODES, "codec": "../tiny-codec"}
-    return {**DESCRIPTION, **tiny, "sampling": {"temperature": 0.8, "max_tokens": 120, "max_seconds": 4.0}, **changes}
+    return {**DESCRIPTION, **tiny, "sampling": {"temperature": 0.8, "max_tokens": 60, "max_seconds": 2.0}, **changes}
 
 
 def make_tokenizer(codes: int = CODES) -> PreTrainedTokenizerFast:

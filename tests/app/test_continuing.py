@@ -10,7 +10,7 @@ import pytest
 
 from app.jobs import processes
 from app.jobs.continuing import MOST_TRIES, go_on, pause
-from app.jobs.job import FINAL
+from app.jobs.job import FINAL, Job
 from tests.app.jobs_bench import JobsBench, straight
 from wavalign.training import checkpoints
 
@@ -26,8 +26,15 @@ def weights(job) -> str:
     return (checkpoints.latest(job.folder / "checkpoints").folder / "weights").read_text()
 
 
+def kill_runner(bench: JobsBench, job: Job) -> None:
+    """And waits until it is gone, as everything is when a machine starts again."""
+    runner = bench.get(job)
+    bench.kill(runner.runner)
+    bench.until(lambda: not processes.is_alive(runner.runner, runner.born))
+
+
 def test_a_job_saves_before_the_end_and_goes_on_after_the_start(bench: JobsBench):
-    job = bench.start("--steps", "60", "--every", "1000")
+    job = bench.start("--steps", "300", "--every", "1000")
     bench.at(job, 5)
     assert pause(bench.jobs.queue, bench.home, 60.0) == 0
     assert bench.get(job).state == "stopped"
@@ -36,19 +43,19 @@ def test_a_job_saves_before_the_end_and_goes_on_after_the_start(bench: JobsBench
     assert again.id == job.id
     ended = bench.ended(job)
     assert (ended.state, ended.attempt) == ("completed", 2)
-    assert weights(job) == straight(60)
+    assert weights(job) == straight(300)
     assert go_on(bench.jobs.queue, bench.home) == []
 
 
 def test_a_job_that_died_with_its_machine_goes_on_from_its_last_save(bench: JobsBench):
-    job = bench.start("--steps", "60", "--every", "4")
+    job = bench.start("--steps", "300", "--every", "4")
     bench.at(job, 10)
-    bench.kill(bench.get(job).runner)
+    kill_runner(bench, job)
     bench.kill(bench.trainer(job))
     bench.jobs.queue.move(job.id, ("starting", "running"), host="the-container-before")
     assert [each.id for each in go_on(bench.jobs.queue, bench.home)] == [job.id]
     assert bench.ended(job).state == "completed"
-    assert weights(job) == straight(60)
+    assert weights(job) == straight(300)
 
 
 def test_a_job_whose_runner_lives_is_left_alone(bench: JobsBench):
@@ -62,7 +69,7 @@ def test_a_job_that_a_person_stopped_stays_stopped(bench: JobsBench):
     job = bench.start("--steps", "4000", "--deaf", graces={"ask": 300.0, "term": 300.0, "kill": 10.0})
     bench.at(job, 3)
     bench.jobs.stop(job.id)
-    bench.kill(bench.get(job).runner)
+    kill_runner(bench, job)
     for process in processes.tagged(job.id):
         bench.kill(process.pid, signal.SIGKILL)
     bench.until(lambda: not processes.tagged(job.id))

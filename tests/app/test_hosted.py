@@ -19,6 +19,7 @@ from tests.app.test_hosting_files import of
 from tests.training.test_loop import measured, train
 from wavalign.training.config_files import load_config
 
+pytestmark = pytest.mark.long
 STEPS = 60
 CHANGES = {
     "batch": "2",

@@ -28,7 +28,7 @@ def test_the_run_goes_on_exactly_after(kill, tmp_path: Path) -> None:
         bench.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_real_trainer_goes_on_exactly_after_a_kill_while_it_saves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

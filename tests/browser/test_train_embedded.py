@@ -9,7 +9,7 @@ from tests.browser.talking import choose
 from tests.browser.test_train import end_jobs, state, steps, tab, until
 
 __all__ = ["tab"]
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 YAML = """
 name: twenty
 base: closedtalk-base

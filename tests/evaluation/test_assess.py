@@ -197,7 +197,7 @@ def compare(work: Path, *arguments: object, rank: int = 0, size: int = 1, port: 
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_it_goes_on_in_two_processes_and_ends_as_if_nothing_had_happened(assets, tmp_path):
     work = tmp_path / "killed"
     where = ["--assets", assets, "--home", tmp_path / "home"]
