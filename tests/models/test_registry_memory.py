@@ -112,7 +112,7 @@ def test_checkpoints_that_are_listed_load_like_folders(assets: Path, two_bases: 
     model = registry.load(["other-base", "other-tuned"])
     replies = model.reply_many([Request(ASKED, name, SHORT) for name in model.names])
     assert replies[0].tokens != replies[1].tokens
-    assert registry.default_sampling("other-tuned").max_tokens == 120
+    assert registry.default_sampling("other-tuned").max_tokens == 60
     with pytest.raises(CheckpointError, match="different bases"):
         registry.load(["other-base", "tiny-base"])
 
