@@ -1,5 +1,5 @@
 # make run    the app            make test      the tests, a real Chromium included
-# make lint   ruff               make test-all  those that take minutes each, too
+# make lint   ruff               make test-all  the longest tests, too
 # make bench  the speed benchmarks
 # Each makes .venv if there is none and installs what is missing; a second call starts in seconds.
 

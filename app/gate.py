@@ -18,7 +18,7 @@ from starlette.datastructures import Headers
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import access
+from app import access, logs
 from app.access import Role
 from app.bodies import TooLargeError, UnfinishedError, again, from_file, whole
 from app.callers import SCOPE, Caller, Callers
@@ -129,6 +129,8 @@ class Gate:
                 why = type(error).__module__.partition(".")[0]
                 if why not in ("authlib", "httpx", "httpx2"):
                     raise
+                said = str(error)[:200]  # some of it comes with the request
+                logs.say(f"Somebody could not sign in: {type(error).__name__} {said!r}", event="login")
                 failed = self._door.login_refused if why == "authlib" else self._door.login_away
                 await failed(caller)(scope, receive, send)
         else:

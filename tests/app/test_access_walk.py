@@ -376,6 +376,7 @@ def test_coming_back_from_the_login_without_one_is_a_sentence(space: Server) -> 
             answer = visitor.get(f"/login/callback?{asked}")
             assert answer.status_code in (302, 307, 400), asked
         assert "Nobody was signed in" in visitor.get("/login/callback?error=access_denied&state=x").text
+    assert "could not sign in: OAuthError 'access_denied" in space.log.read_text()  # the host learns why
 
 
 def test_the_token_makes_a_browser_the_hosts_until_it_leaves(space: Server) -> None:
@@ -456,9 +457,9 @@ def test_the_printed_link_makes_a_browser_the_hosts_and_it_stays_so(space: Serve
         page.on("request", lambda request: sent.append(request.url))
         page.goto(f"{space.address}/train")
         page.get_by_text("This page is the host's.").wait_for()
-        assert page.locator("nav a").all_inner_texts() == ["Talk", "Arena", "Leaderboard"]
+        assert page.locator(".frame nav a").all_inner_texts() == ["Talk", "Arena", "Leaderboard"]
         page.goto(f"{space.address}/host#{TOKEN}")
-        page.locator("nav a", has_text="Train").wait_for()
+        page.locator(".frame nav a", has_text="Train").wait_for()
         assert not [url for url in sent if TOKEN in url.split("#")[0]]
         page.goto(f"{space.address}/host")
         page.get_by_role("button", name="Sign out").click()

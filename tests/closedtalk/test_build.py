@@ -39,7 +39,7 @@ TINY = Sizes(
     evaluation_clips=2,
     listening_clips=2,
     reference_answers=2,
-    rows_a_step=2,
+    max_rows=2,
 )
 
 

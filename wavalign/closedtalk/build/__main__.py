@@ -36,7 +36,7 @@ from wavalign.training.world import Alone, World, launched
 class Sizes:
     """How much is rendered and how long is trained. The defaults take under three hours on two cores.
 
-    ``rows_a_step``: a training step takes no more rows of one kind; every stage's own number fits in the default.
+    ``max_rows`` bounds the rows of one kind in a training step; every stage's own number fits in the default.
     """
 
     assistant_clips: int = 6000
@@ -57,7 +57,7 @@ class Sizes:
     evaluation_clips: int = 110
     listening_clips: int = 40
     reference_answers: int = 40
-    rows_a_step: int = 16
+    max_rows: int = 16
 
 
 class Build:
@@ -73,29 +73,29 @@ class Build:
         self.made = f"python -m wavalign.closedtalk.build --seed {seed}{' --human ...' if human else ''}, on {where}"
 
     def clips(self) -> None:
-        s = self.sizes
+        sizes = self.sizes
         render.render_codec_material(
             self.work / "clips",
             self.studio,
-            s.assistant_clips,
-            s.user_dialogues,
-            s.balanced_clips,
-            s.flite_clips,
-            s.human_clips,
+            sizes.assistant_clips,
+            sizes.user_dialogues,
+            sizes.balanced_clips,
+            sizes.flite_clips,
+            sizes.human_clips,
             self.world,
         )
 
     def codec(self) -> None:
-        clips, s, seed = self.work / "clips", self.sizes, self.seed
-        practised = train_codec(clips, self.work / "codec.pt", s.codec_steps, s.rows_a_step, seed)
-        trained = train_voice(practised, clips, self.work / "voice.pt", s.voice_steps, s.rows_a_step, seed)
+        clips, sizes, seed = self.work / "clips", self.sizes, self.seed
+        practised = train_codec(clips, self.work / "codec.pt", sizes.codec_steps, sizes.max_rows, seed)
+        trained = train_voice(practised, clips, self.work / "voice.pt", sizes.voice_steps, sizes.max_rows, seed)
         ship.ship_codec(trained, self.assets, self.made)
 
     def recogniser(self) -> None:
         clips, checkpoint = self.work / "clips", self.work / "recogniser.pt"
-        codec, s = self._encoder().codec, self.sizes
+        codec, sizes = self._encoder().codec, self.sizes
         words = list(lexicon())
-        trained = train_recogniser(clips, codec, checkpoint, words, s.recogniser_steps, s.rows_a_step, self.seed)
+        trained = train_recogniser(clips, codec, checkpoint, words, sizes.recogniser_steps, sizes.max_rows, self.seed)
         ship.ship_recogniser(trained, self.assets, self.made)
 
     def turns(self) -> None:
@@ -106,8 +106,8 @@ class Build:
         tokens.encode_split(self._encoder(), "train", self.sizes.dialogues, turns, folder, 2, self.world)
 
     def base(self) -> None:
-        s = self.sizes
-        trained = train_base(self.work / "tokens", self.work / "base.pt", s.base_steps, s.rows_a_step, self.seed)
+        sizes = self.sizes
+        trained = train_base(self.work / "tokens", self.work / "base.pt", sizes.base_steps, sizes.max_rows, self.seed)
         ship.ship_base(trained, self.assets, self.made)
 
     def data(self) -> None:
@@ -124,8 +124,8 @@ class Build:
         data = self.assets / "closedtalk-data" / "post_training.parquet"
         checkpoint = self.work / "tuned.pt"
         base = self.assets / "closedtalk-base"
-        s = self.sizes
-        adapter = train_tuned(base, data, encoder, checkpoint, s.tuned_steps, s.rows_a_step, self.seed)
+        sizes = self.sizes
+        adapter = train_tuned(base, data, encoder, checkpoint, sizes.tuned_steps, sizes.max_rows, self.seed)
         ship.ship_tuned(adapter, self.assets, self.made)
 
     def _encoder(self) -> tokens.Encoder:

@@ -111,17 +111,14 @@ class Sequences:
 
 
 class BaseLoss:
-    """``most``: of the rows of a step.
-
-    ``also_typed``: the share of spoken dialogues shown as typed ones, practice in answering and speaking.
-    """
+    """``also_typed``: the share of spoken dialogues shown as typed ones, practice in answering and speaking."""
 
     def __init__(
-        self, model: LlamaForCausalLM, sequences: Sequences, most: int, seed: int, also_typed: float = 0.15
+        self, model: LlamaForCausalLM, sequences: Sequences, max_rows: int, seed: int, also_typed: float = 0.15
     ) -> None:
         self.model, self.sequences, self.seed, self.also_typed = model, sequences, seed, also_typed
         lengths = [sequences.length(row) for row in sequences.rows]
-        self.batches = bucketed(lengths, min(ROWS, most), np.random.default_rng(seed))
+        self.batches = bucketed(lengths, min(ROWS, max_rows), np.random.default_rng(seed))
 
     def skip(self, steps: int) -> None:
         for _ in itertools.islice(self.batches, steps):
@@ -173,7 +170,7 @@ class Cycle:
 CYCLES = (Cycle(0.605, 1.5e-3, typed=1.0, also_typed=0.15), Cycle(0.395, 1.2e-3, typed=0.2, also_typed=0.05))
 
 
-def train_base(tokens: Path, checkpoint: Path, steps: int, most: int, seed: int) -> LlamaForCausalLM:
+def train_base(tokens: Path, checkpoint: Path, steps: int, max_rows: int, seed: int) -> LlamaForCausalLM:
     """Trains in cycles, each with its own optimiser and its own file beside ``checkpoint``."""
     rows = shuffled(read_split(tokens, "train"), seed)
     model = make_model(len(make_tokenizer()), seed).to(device())
@@ -181,7 +178,7 @@ def train_base(tokens: Path, checkpoint: Path, steps: int, most: int, seed: int)
         path = checkpoint.with_stem(f"{checkpoint.stem}-{number + 1}")
         rng = random.Random(f"cycle/{seed}/{number}")
         shown = [row for row in rows if not row.typed or rng.random() < cycle.typed]
-        loss = BaseLoss(model, Sequences(shown), most, seed + number, cycle.also_typed)
+        loss = BaseLoss(model, Sequences(shown), max_rows, seed + number, cycle.also_typed)
         if path.exists():
             loss.skip(torch.load(path, weights_only=True)["step"])
         steps_here = max(1, round(steps * cycle.share_of_steps))

@@ -90,12 +90,12 @@ class Scaffold(nn.Module):
 
 
 class CodecLoss:
-    def __init__(self, scaffold: Scaffold, assistant: list[Clip], users: list[Clip], most: int, seed: int) -> None:
+    def __init__(self, scaffold: Scaffold, assistant: list[Clip], users: list[Clip], max_rows: int, seed: int) -> None:
         self.codec, self.scaffold = scaffold.codec, scaffold
         self.assistant, self.users, self.seed = assistant, users, seed
         rng = np.random.default_rng(seed)
-        self.assistant_rows = bucketed([len(c.mel) for c in assistant], min(ASSISTANT_ROWS, most), rng)
-        self.user_rows = bucketed([len(c.mel) for c in users], min(USER_ROWS, most), rng)
+        self.assistant_rows = bucketed([len(c.mel) for c in assistant], min(ASSISTANT_ROWS, max_rows), rng)
+        self.user_rows = bucketed([len(c.mel) for c in users], min(USER_ROWS, max_rows), rng)
         weights = torch.ones(world.FEATURES)
         weights[:6] = 2.0
         self.weights = weights
@@ -193,7 +193,7 @@ class CodecLoss:
         return loss, parts
 
 
-def train_codec(clips: Path, checkpoint: Path, steps: int, most: int, seed: int) -> FsqWorldCodec:
+def train_codec(clips: Path, checkpoint: Path, steps: int, max_rows: int, seed: int) -> FsqWorldCodec:
     """Trains on the shards under ``clips`` and returns the codec in evaluation mode."""
     torch.manual_seed(seed)
     assistant = list(read_all(clips, "assistant-*.npz"))
@@ -201,7 +201,7 @@ def train_codec(clips: Path, checkpoint: Path, steps: int, most: int, seed: int)
     codec = FsqWorldCodec(**PRACTICE_DECODER).to(device())
     scaffold = Scaffold(codec).to(device())
     standardise(codec, assistant, users)
-    loss = CodecLoss(scaffold, assistant, users, most, seed)
+    loss = CodecLoss(scaffold, assistant, users, max_rows, seed)
     if checkpoint.exists():
         loss.skip(torch.load(checkpoint, weights_only=True)["step"])
     train(scaffold, Schedule(steps, peak=2e-3, warmup=200, flat=0.25), loss, checkpoint, "codec")

@@ -51,11 +51,11 @@ def heard_forms(clips: list[Clip], codec: FsqWorldCodec) -> Iterator[Clip]:
 
 
 class RecogniserLoss:
-    def __init__(self, model: Recogniser, assistant: list[Clip], users: list[Clip], most: int, seed: int) -> None:
+    def __init__(self, model: Recogniser, assistant: list[Clip], users: list[Clip], max_rows: int, seed: int) -> None:
         self.model, self.assistant, self.users, self.seed = model, assistant, users, seed
         rng = np.random.default_rng(seed)
-        self.assistant_rows = bucketed([len(c.mel) for c in assistant], min(ASSISTANT_ROWS, most), rng)
-        self.user_rows = bucketed([len(c.mel) for c in users], min(USER_ROWS, most), rng)
+        self.assistant_rows = bucketed([len(c.mel) for c in assistant], min(ASSISTANT_ROWS, max_rows), rng)
+        self.user_rows = bucketed([len(c.mel) for c in users], min(USER_ROWS, max_rows), rng)
 
     def skip(self, steps: int) -> None:
         for rows in (self.assistant_rows, self.user_rows):
@@ -90,7 +90,7 @@ class RecogniserLoss:
 
 
 def train_recogniser(
-    clips: Path, codec: FsqWorldCodec, checkpoint: Path, lexicon: list[str], steps: int, most: int, seed: int
+    clips: Path, codec: FsqWorldCodec, checkpoint: Path, lexicon: list[str], steps: int, max_rows: int, seed: int
 ) -> Recogniser:
     """Trains on the shards under ``clips``, the assistant's also vocoded and recoded, and returns the recogniser."""
     torch.manual_seed(seed)
@@ -100,7 +100,7 @@ def train_recogniser(
     mels = np.concatenate([clip.mel for clip in [*assistant[:500], *users[:500]]]).astype(np.float32)
     model.mel_mean.copy_(torch.as_tensor(mels.mean(0)))
     model.mel_std.copy_(torch.as_tensor(mels.std(0)))
-    loss = RecogniserLoss(model, assistant, users, most, seed)
+    loss = RecogniserLoss(model, assistant, users, max_rows, seed)
     if checkpoint.exists():
         loss.skip(torch.load(checkpoint, weights_only=True)["step"])
     train(model, Schedule(steps, peak=2e-3, warmup=200, flat=0.25), loss, checkpoint, "recogniser")

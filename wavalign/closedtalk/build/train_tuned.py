@@ -35,7 +35,7 @@ def corrected(row: DialogueRow, encoder: Encoder) -> DialogueRow:
 
 
 def train_tuned(
-    base: Path, data: Path, encoder: Encoder, checkpoint: Path, steps: int, most: int, seed: int
+    base: Path, data: Path, encoder: Encoder, checkpoint: Path, steps: int, max_rows: int, seed: int
 ) -> PeftModel:
     """Trains and returns the adapter on its base; ``data`` is the shipped post-training parquet."""
     torch.manual_seed(seed)
@@ -43,7 +43,7 @@ def train_tuned(
     model = AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.float32).to(device())
     settings = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=TARGETS, task_type="CAUSAL_LM")
     tuned = get_peft_model(model, settings)
-    loss = BaseLoss(tuned.get_base_model(), Sequences(rows), most, seed)
+    loss = BaseLoss(tuned.get_base_model(), Sequences(rows), max_rows, seed)
     if checkpoint.exists():
         loss.skip(torch.load(checkpoint, weights_only=True)["step"])
     train(tuned, Schedule(steps, peak=1e-3, warmup=20, flat=0.3), loss, checkpoint, "tuned", weight_decay=0.0)

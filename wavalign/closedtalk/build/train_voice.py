@@ -42,9 +42,9 @@ class Voice(nn.Module):
 
 
 class VoiceLoss:
-    def __init__(self, codec: FsqWorldCodec, clips: list[Clip], most: int, seed: int) -> None:
+    def __init__(self, codec: FsqWorldCodec, clips: list[Clip], max_rows: int, seed: int) -> None:
         self.codec, self.clips = codec, clips
-        self.rows = bucketed([len(clip.mel) for clip in clips], min(ROWS, most), np.random.default_rng(seed))
+        self.rows = bucketed([len(clip.mel) for clip in clips], min(ROWS, max_rows), np.random.default_rng(seed))
 
     def skip(self, steps: int) -> None:
         for _ in itertools.islice(self.rows, steps):
@@ -84,7 +84,7 @@ def reconstruction(
 
 
 def train_voice(
-    practised: FsqWorldCodec, clips: Path, checkpoint: Path, steps: int, most: int, seed: int
+    practised: FsqWorldCodec, clips: Path, checkpoint: Path, steps: int, max_rows: int, seed: int
 ) -> FsqWorldCodec:
     """A codec that hears as ``practised`` does, with the assistant's encoder and the decoder trained from scratch."""
     torch.manual_seed(seed)
@@ -97,7 +97,7 @@ def train_voice(
     # The shipped weights are fp16: what is kept is rounded before anything is built on it.
     codec = codec.half().float().to(device()).requires_grad_(False)
     voice = Voice(codec).requires_grad_(True)
-    loss = VoiceLoss(codec, assistant, most, seed)
+    loss = VoiceLoss(codec, assistant, max_rows, seed)
     if checkpoint.exists():
         loss.skip(torch.load(checkpoint, weights_only=True)["step"])
     train(voice, Schedule(steps, peak=2e-3, warmup=200, flat=0.4), loss, checkpoint, "voice")
