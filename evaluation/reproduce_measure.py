@@ -46,8 +46,8 @@ class Sizes:
     prompts: int = 300
     samples: int = 8
     temperature: float = 0.9
-    spoken: int = 120
-    warm: int = 80
+    spoken: int = 200
+    warm: int = 200
     warm_temperature: float = 0.8
     likelihood: int = 150
     seed: int = 0
