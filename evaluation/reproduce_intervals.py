@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import t as student
@@ -64,16 +65,22 @@ def over_seeds(ratio: Ratio, minus: Ratio | None = None, seed: int = 0, draws: i
     values = ratio.of_seeds - (0.0 if minus is None else minus.of_seeds)
     if not np.isfinite(values).all():
         return None
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=draws).astype(float)
+    counts = _bootstrap(prompts, seed, draws)
     drawn = ratio.resampled(counts) - (0.0 if minus is None else minus.resampled(counts))
     drawn = drawn[np.isfinite(drawn).all(1)]
     mean = drawn.mean(1)
-    chosen = rng.integers(0, seeds, size=(len(drawn), seeds))
+    chosen = np.random.default_rng([seed, 1]).integers(0, seeds, size=(len(drawn), seeds))
     deviation = np.take_along_axis(drawn, chosen, axis=1).mean(1) - mean
     low, high = np.percentile(mean + widening(seeds) * deviation, [2.5, 97.5])
     measured = (ratio.bottom > 0).any(0)
     return Estimate(float(values.mean()), float(low), float(high), int(measured.sum()))
+
+
+@lru_cache(maxsize=4)
+def _bootstrap(prompts: int, seed: int, draws: int) -> np.ndarray:
+    """How often each prompt is taken in each draw (draws, prompts): the same for every measure, so drawn once."""
+    shares = np.full(prompts, 1 / prompts)
+    return np.random.default_rng(seed).multinomial(prompts, shares, size=draws).astype(float)
 
 
 def mean_with_t(values: np.ndarray) -> Estimate | None:
