@@ -6,14 +6,15 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from wavalign.rewards.config import RewardConfig
-from wavalign.rewards.protocol import Answer, Judged, Reward, RewardError, checked
+from wavalign.rewards.protocol import Answer, Judged, Reward, RewardError, Span, Timed, checked
 from wavalign.rewards.registry import RewardContext, build
 
 Score = float | None
+T = TypeVar("T")
 
 
 class TooManyFailures(RewardError):
@@ -25,12 +26,14 @@ class Scored:
     """The scores of a list of replies.
 
     ``parts`` are every reward's own scores (before weighting), ``combined`` the weighted means. None is a failure,
-    except where ``asked`` says that the reward was not asked about a reply.
+    except where ``asked`` says that the reward was not asked about a reply. ``spans`` are the parts of replies that a
+    reward told apart in time.
     """
 
     parts: Mapping[str, list[Score]]
     combined: list[Score]
     asked: Mapping[str, list[bool]]
+    spans: Mapping[str, list[tuple[Span, ...]]] = field(default_factory=dict)
 
     @property
     def failures(self) -> dict[str, int]:
@@ -106,6 +109,12 @@ class RewardMix:
             return [None] * len(scored.combined)
         return combine({name: self.weights[name] for name in names}, scored.parts)
 
+    def shares_for(self, channel: Judged) -> dict[str, float]:
+        """What each of ``names_for(channel)`` counts, in sum 1."""
+        names = self.names_for(channel)
+        total = sum(self.weights[name] for name in names)
+        return {name: self.weights[name] / total for name in names}
+
     def score(self, answers: Sequence[Answer]) -> Scored:
         """Asks every reward, side by side, about the replies it can judge: not about the sound of cut ones.
 
@@ -129,16 +138,22 @@ class RewardMix:
                 for reward in self.rewards
             }
             try:
-                parts = {name: [checked(score) for score in future.result()] for name, future in pending.items()}
+                found = {name: list(future.result()) for name, future in pending.items()}
             except BaseException:
                 self._stop.set()
                 raise
+        parts = {name: [checked(score) for score in scores] for name, scores in found.items()}
         for name, scores in parts.items():
             if len(scores) != sum(asked[name]):
                 raise RewardError(f'The reward "{name}" gave {len(scores)} scores for {sum(asked[name])} replies.')
             self._count(name, scores)
+        spans = {
+            name: [() if each is None else each for each in _spread([_spans_of(s) for s in scores], asked[name])]
+            for name, scores in found.items()
+            if any(isinstance(score, Timed) for score in scores)
+        }
         parts = {name: _spread(scores, asked[name]) for name, scores in parts.items()}
-        return Scored(parts, combine(self.weights, parts), asked)
+        return Scored(parts, combine(self.weights, parts), asked, spans)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps: which of each reward's recent scores failed."""
@@ -161,7 +176,11 @@ class RewardMix:
             )
 
 
-def _spread(scores: Sequence[Score], asked: Sequence[bool]) -> list[Score]:
+def _spans_of(score: Any) -> tuple[Span, ...]:
+    return score.spans if isinstance(score, Timed) and checked(score) is not None else ()
+
+
+def _spread(scores: Sequence[T], asked: Sequence[bool]) -> list[T | None]:
     """The scores at the places that were asked about, None elsewhere."""
     left = iter(scores)
     return [next(left) if wanted else None for wanted in asked]

@@ -33,6 +33,27 @@ class Answer:
     cut: bool = False
 
 
+@dataclass(frozen=True)
+class Span:
+    """What was heard from ``start`` to ``end`` seconds deserves ``score``, 1 to 5; ``label`` is what it should be."""
+
+    start: float
+    end: float
+    score: float
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A score, 1 to 5, of a whole reply, and of its parts in the order of time, where they can be told apart."""
+
+    value: float
+    spans: tuple[Span, ...] = ()
+
+
+Score = float | Timed | None
+
+
 class Reward(Protocol):
     """Scores sampled replies. ``channel`` is what it judges, by which ALPO routes its advantage to tokens."""
 
@@ -40,7 +61,7 @@ class Reward(Protocol):
     needs_audio: bool
     channel: Judged
 
-    def score(self, answers: Sequence[Answer]) -> list[float | None]:
+    def score(self, answers: Sequence[Answer]) -> Sequence[Score]:
         """One score for each answer: 1 (worst) to 5, or None where it failed. A bad reply is 1, never None."""
 
 
@@ -48,6 +69,7 @@ class RewardError(RuntimeError):
     """A reward that cannot be built or used; the message is one sentence."""
 
 
-def checked(score: float | None) -> float | None:
+def checked(score: Score) -> float | None:
     """The score where it is a number from 1 to 5; None, a failure, where it is anything else."""
+    score = score.value if isinstance(score, Timed) else score
     return score if score is not None and math.isfinite(score) and LOWEST <= score <= HIGHEST else None

@@ -22,6 +22,7 @@ REWARDS: dict[str, str] = {
     "answer": "wavalign.rewards.answer:RightAnswer",
     "delivery": "wavalign.rewards.delivery:DeliveryReward",
     "intelligibility": "wavalign.rewards.intelligibility:Intelligibility",
+    "pronunciation": "wavalign.rewards.pronunciation:Pronunciation",
     "format": "wavalign.rewards.format:Format",
     "preference": "wavalign.rewards.preference:PreferenceReward",
     "judge": "wavalign.rewards.judge:holistic",

@@ -58,6 +58,12 @@ class PolicyGradient(_Block):
     speech_negative: float = Field(1.0, ge=0, le=1)
     """Scope routed: factor on the negative advantages of speech tokens. A reply that sounds bad is mostly unsure of its
     sounds, and pushing unsure tokens down makes the model less sure still; 0 learns from the better replies alone."""
+    speech_credit: Literal["reply", "words"] = "reply"
+    """Scope routed: whether all speech tokens of a reply get its advantage, or those of each word that word's own, from
+    rewards that tell when something was heard (pronunciation); the others' count for the reply as ever."""
+    speech_enough: dict[str, float] = {}
+    """Scope routed, credit by words: reward -> the score from which a reply or a word is good enough: higher ones count
+    as this. Differences among good renderings are mostly chance, and a group's z-scores would make much of them."""
     format_weight: float = Field(1.0, ge=0)
     """Scope routed: weight of the term of end marks and boundaries."""
 

@@ -8,7 +8,7 @@ The divergence is not scaled by lambda: what holds the policy must not fade when
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from wavalign.training.advantages import Scale, group_advantages, uniform_groups
 from wavalign.training.batch import Completion, Flat, Unit
 from wavalign.training.channels import NAMES, SPEECH, TEXT, channels_of, mask_of
 from wavalign.training.config import Anchor, HybridMethod
+from wavalign.training.credit import speech_advantages
 from wavalign.training.examples import Example
 from wavalign.training.mixing import MixWeights, RolloutStats
 from wavalign.training.objectives import Clip
@@ -171,13 +172,18 @@ class Hybrid:
                 valid &= ~uniform_groups(term.rewards)[:, None]
             gains = self._global_weights(masks, valid, world)
             advantages = group_advantages(term.rewards, self.objective.scale)
-            if term.scope == "speech":
-                advantages = np.where(advantages < 0, self.config.preference.speech_negative, 1.0) * advantages
+            by_token: Sequence[Sequence[np.ndarray | float]] = advantages.tolist()
+            if term.scope == "speech" and self.config.preference.speech_credit == "words":
+                counts = [[int(mask.sum()) for mask in group] for group in masks]
+                by_token = speech_advantages(
+                    rewarded, counts, self.config.preference.speech_enough, self.objective.scale
+                )
+            lower = self.config.preference.speech_negative if term.scope == "speech" else 1.0
             for p, group in enumerate(completions):
                 for k, completion in enumerate(group):
-                    mask = masks[p][k]
+                    mask, moved = masks[p][k], by_token[p][k]
                     completion.gain[mask] = term.weight * gains[p, k]
-                    completion.advantage[mask] = advantages[p, k]
+                    completion.advantage[mask] = np.where(np.less(moved, 0), lower, 1.0) * moved
                     completion.mix[mask] = mixes[term.mix].rl[p]
         if self.needs_reference:
             self._hold(completions, rewarded, world)

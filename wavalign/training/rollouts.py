@@ -14,7 +14,7 @@ import numpy as np
 from wavalign.audio import Waveform
 from wavalign.models.protocol import Rollout, Sampling, TrainablePolicy
 from wavalign.rewards.combine import RewardMix
-from wavalign.rewards.protocol import Answer, Judged
+from wavalign.rewards.protocol import Answer, Judged, Span
 from wavalign.training.config import ConfigError, RolloutConfig
 from wavalign.training.examples import Example
 
@@ -102,6 +102,9 @@ class Rewarded:
     ``combined`` is the weighted mean of all rewards, ``channel`` that of the rewards which judge a channel, ``parts``
     each reward's own scores. ``failed`` is bool (P, K) for each reward: one that was not asked about a reply, since
     nobody was to hear it or it never came, has NaN there and has not failed.
+
+    ``spans`` are the parts of each reply that a reward told apart in time, by group and reply; ``shares`` what each
+    reward counts among those that judge its channel, in sum 1.
     """
 
     groups: list[Group]
@@ -109,6 +112,8 @@ class Rewarded:
     channel: Mapping[Judged, np.ndarray]
     parts: Mapping[str, np.ndarray]
     failed: Mapping[str, np.ndarray]
+    spans: Mapping[str, list[list[tuple[Span, ...]]]] = field(default_factory=dict)
+    shares: Mapping[Judged, Mapping[str, float]] = field(default_factory=dict)
 
 
 class Sampler:
@@ -185,6 +190,8 @@ class Sampler:
             {name: placed(self.rewards.combined_for(name, scored)) for name in channels},
             {name: placed(scores) for name, scores in scored.parts.items()},
             {name: failed(name, scores) for name, scores in scored.parts.items()},
+            {name: _grouped(spans, came) for name, spans in scored.spans.items()},
+            {name: self.rewards.shares_for(name) for name in channels},
         )
         self._took("rewards", started)
         return result
@@ -221,6 +228,11 @@ class Sampler:
 
     def _took(self, phase: str, started: float) -> None:
         self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
+
+
+def _grouped(spans: Sequence[tuple[Span, ...]], came: np.ndarray) -> list[list[tuple[Span, ...]]]:
+    left = iter(spans)
+    return [[next(left) if there else () for there in row] for row in came]
 
 
 def _array(scores: Sequence[float | None]) -> np.ndarray:

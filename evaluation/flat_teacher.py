@@ -1,0 +1,84 @@
+"""ClosedTalk's post-training prompts with a teacher who is imperfect in sound too: many replies are spoken flat.
+
+    python -m evaluation.flat_teacher runs/flat-teacher
+    python -m evaluation.reproduce --set data.path=runs/flat-teacher --work runs/reproduce-flat \\
+        --recipes wavalign alpo-anchored --seeds 0 1 2 3 4
+
+The shipped demonstrations are clean in sound, so a recipe that imitates their speech has little left to learn from how
+replies sound. Here a share of the replies that want a delivery are spoken without one, as by a synthesiser that does
+not always follow; words and prompts stay as they are. The espeak-ng of requirements-dev.txt speaks them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from wavalign.closedtalk.dataset import DataError, DialogueRow, TurnRow, read_dialogues, write_dialogues
+from wavalign.closedtalk.deliveries import Delivery
+from wavalign.codecs.fsq_world import FsqWorldCodec
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+SPLIT = "post_training.parquet"
+
+
+def flattened(
+    rows: Sequence[DialogueRow], codec: FsqWorldCodec, share: float, seed: int
+) -> tuple[list[DialogueRow], int, int]:
+    """The dialogues with the last reply of some spoken in ``Delivery.NEUTRAL``; how many, and how many could have been.
+
+    Each row that wants another delivery is drawn by itself with probability ``share``.
+    """
+    from wavalign.closedtalk.synthesis import speak_assistant
+
+    rng = np.random.default_rng(seed)
+    spoken: dict[str, tuple[int, ...]] = {}
+    result: list[DialogueRow] = []
+    changed = wanted = 0
+    for row in rows:
+        last: TurnRow = row.turns[-1]
+        drawn = rng.random() < share
+        if last.delivery != Delivery.NEUTRAL.value:
+            wanted += 1
+            if drawn:
+                changed += 1
+                text = last.demonstration
+                if text not in spoken:
+                    spoken[text] = tuple(codec.encode_reply(speak_assistant(text, Delivery.NEUTRAL)))
+                row = replace(row, turns=(*row.turns[:-1], replace(last, reply_codes=spoken[text])))
+        result.append(row)
+    return result, changed, wanted
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m evaluation.flat_teacher", description=__doc__, formatter_class=raw)
+    parser.add_argument("out", type=Path, help="the folder to write; name it as data.path")
+    parser.add_argument("--share", type=float, default=0.5, help="of the replies that want a delivery")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--assets", type=Path, default=ASSETS)
+    options = parser.parse_args(arguments)
+    if not 0 <= options.share <= 1:
+        print(f"--share must lie between 0 and 1, got {options.share}.", file=sys.stderr)
+        return 2
+    from wavalign.closedtalk.synthesis import SynthesisError
+
+    try:
+        rows = read_dialogues(options.assets / "closedtalk-data" / SPLIT)
+        codec = FsqWorldCodec.from_pretrained(str(options.assets / "closedtalk-codec")).eval()
+        found, changed, wanted = flattened(rows, codec, options.share, options.seed)
+    except (DataError, SynthesisError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    write_dialogues(options.out / SPLIT, found)
+    print(f"{changed} of {wanted} replies that want a delivery are spoken flat: {options.out / SPLIT}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
