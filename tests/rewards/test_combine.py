@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from tests.rewards.replies import answer
 from wavalign.rewards.combine import RewardMix, TooManyFailures, combine
 from wavalign.rewards.config import RewardConfig
-from wavalign.rewards.protocol import RewardError
+from wavalign.rewards.protocol import RewardError, Span, Timed
 from wavalign.rewards.registry import REWARDS, RewardContext
 
 
@@ -57,6 +57,22 @@ def test_every_part_and_its_failures_are_reported():
     assert scored.parts == {"rule": [5, 4, 1], "judge_semantic": [None, 2, None]}
     assert scored.combined == [None, 3, None]
     assert scored.failures == {"rule": 0, "judge_semantic": 2}
+
+
+def test_parts_in_time_are_kept_beside_the_score_of_the_whole():
+    span = Span(0.0, 1.0, 2.0, "one")
+    scored = mix(Given("rule", [5, 5, 5]), Given("delivery", [Timed(3.0, (span,)), Timed(9.0, (span,)), None])).score(
+        [answer()] * 3
+    )
+    assert scored.parts == {"rule": [5, 5, 5], "delivery": [3.0, None, None]}
+    assert scored.spans == {"delivery": [(span,), (), ()]}  # a score off the scale is a failure, its parts too
+
+
+def test_shares_are_of_the_rewards_that_judge_a_channel():
+    rewards = (Given("rule", [5], "text"), Given("delivery", [2], "speech"), Given("intelligibility", [4], "speech"))
+    mixed = mix(*rewards, weights={"rule": 1, "delivery": 3, "intelligibility": 1})
+    assert mixed.shares_for("speech") == {"delivery": 0.75, "intelligibility": 0.25}
+    assert mixed.shares_for("format") == {}
 
 
 @pytest.mark.parametrize("score", [0.99, 5.01, -1, math.nan, math.inf, -math.inf])

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tests.metrics.test_alignment import heard
 from tests.rewards.replies import answer, buzz, example, silence
 from wavalign.audio import Waveform
 from wavalign.closedtalk.deliveries import Delivery
@@ -143,6 +144,37 @@ def test_letters_tell_apart_replies_whose_words_are_all_understood():
 def test_nothing_said_is_1_and_not_a_failure():
     judged = reward("intelligibility", recogniser=Ears("twelve"))
     assert judged.score([answer("twelve", None), answer("...", buzz()), answer("", buzz())]) == [1, 1, 1]
+
+
+# The pronunciation
+
+
+class Letters:
+    """A recogniser that hears these symbols, one a frame, with probability 0.9."""
+
+    def __init__(self, frames: str) -> None:
+        self.log_probs = heard(frames)
+
+    def letter_log_probs(self, waveform):
+        return self.log_probs
+
+
+def test_each_word_is_scored_where_it_is_spoken():
+    """Fits 0.9 and (0.9 * 0.9 * e^-4.6)^(1/3); ten and thirteen frames of 20 ms."""
+    (found,) = reward("pronunciation", recogniser=Letters("_cat_ _dop__")).score([answer("cat dog", buzz())])
+    poor = 1 + 4 * np.exp((2 * np.log(0.9) - 4.6) / 3)
+    assert [span.label for span in found.spans] == ["cat", "dog"]
+    assert [(span.start, span.end) for span in found.spans] == [(0.02, 0.1), (0.1, 0.2)]
+    assert [span.score for span in found.spans] == pytest.approx([1 + 4 * 0.9, poor])
+    assert found.value == pytest.approx((1 + 4 * 0.9 + poor) / 2)
+
+
+def test_what_says_no_word_is_1_throughout_and_not_a_failure():
+    judged = reward("pronunciation", recogniser=Letters("_a_"))
+    unheard, numbers, crowded = judged.score([answer("a", None), answer("12", buzz()), answer("abcdef", buzz())])
+    assert (unheard.value, unheard.spans) == (1.0, ())
+    for found in (numbers, crowded):
+        assert (found.value, [(s.start, s.end, s.score) for s in found.spans]) == (1.0, [(0.0, 0.8, 1.0)])
 
 
 # The form

@@ -17,7 +17,8 @@ class Pronunciation:
 
     ``intelligibility`` asks what a listener understands; this knows which word is meant, so it also tells a clear
     word from one that is only just understood, and says when in the reply it was. A reply without words or without
-    sound, or with more letters than its sound has room for, gets 1 throughout.
+    sound, or with more letters than its sound has room for, gets 1 throughout. Only the letters a to z are known, so
+    numbers are to be written as words.
     """
 
     name = "pronunciation"

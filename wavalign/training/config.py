@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from wavalign.rewards.config import RewardConfig
+from wavalign.rewards.protocol import HIGHEST, LOWEST
 from wavalign.training.data_config import DataConfig
 from wavalign.training.mixing import FixedMix, MixConfig, WavAlignMix
 from wavalign.training.pairs import PairConfig
@@ -66,6 +67,19 @@ class PolicyGradient(_Block):
     as this. Differences among good renderings are mostly chance, and a group's z-scores would make much of them."""
     format_weight: float = Field(1.0, ge=0)
     """Scope routed: weight of the term of end marks and boundaries."""
+
+    @model_validator(mode="after")
+    def _credited(self) -> PolicyGradient:
+        if self.speech_credit == "words" and self.scope != "routed":
+            raise ValueError(
+                "preference.speech_credit words needs preference.scope routed: other scopes have one reward."
+            )
+        if self.speech_enough and self.speech_credit != "words":
+            raise ValueError("preference.speech_enough needs preference.speech_credit words.")
+        off = [name for name, score in self.speech_enough.items() if not LOWEST < score <= HIGHEST]
+        if off:
+            raise ValueError(f"preference.speech_enough of {', '.join(off)} must be above 1 and at most 5.")
+        return self
 
 
 class Anchor(_Block):
@@ -284,6 +298,18 @@ class TrainConfig(_Block):
             raise ValueError(
                 "rollouts.spoken needs method.preference.scope routed: elsewhere every reply is judged as a whole."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _enough_of_what_is_asked(self) -> TrainConfig:
+        known = self.rewards.weights
+        if isinstance(self.method, HybridMethod):
+            unknown = [name for name in self.method.preference.speech_enough if name not in known]
+            if unknown:
+                raise ValueError(
+                    f"method.preference.speech_enough names {', '.join(unknown)}, which is none of rewards.weights: "
+                    f"{', '.join(known)}."
+                )
         return self
 
     def stops_with_text(self, rewards_need_audio: bool) -> bool:

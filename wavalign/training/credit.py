@@ -12,7 +12,7 @@ from wavalign.training.advantages import Scale, group_advantages
 from wavalign.training.rollouts import Rewarded
 
 LEAST_SPREAD = 0.5
-"""Of the scores in a group, which are divided by their deviation: smaller differences are not blown up to full size."""
+"""Gains of parts are divided by their root mean square, of at least this: small ones are not blown up to full size."""
 
 
 def speech_advantages(
@@ -20,10 +20,11 @@ def speech_advantages(
 ) -> list[list[np.ndarray]]:
     """Advantages of the speech tokens of every reply, (tokens,) each; ``counts`` says how many there are.
 
-    Each reward that judges speech counts with its share. One that scores parts in time gives a token its part's score
-    minus the mean of all parts of the group's replies, in deviations of those (of at least ``LEAST_SPREAD``), and 0
-    where it says nothing; any other gives all tokens the advantage of the reply. A codec's tokens are evenly spaced,
-    so token k of n in T seconds sounds at (k + 1/2) T / n.
+    Each reward that judges speech counts with its share, and its scores up to ``enough``. One that scores parts in time
+    gives a token its part's score minus what the group's replies have there: the mean of the parts with the same label
+    (the same word) where several replies have it, else of all parts; 0 where it says nothing. Any other reward gives
+    all tokens the advantage of the reply. A codec's tokens are evenly spaced, so token k of n in T seconds sounds at
+    (k + 1/2) T / n.
     """
     shares = rewarded.shares["speech"]
     whole = {
@@ -53,8 +54,7 @@ def speech_advantages(
 
 
 def _gains(spans: Sequence[Sequence[Span]], scale: Scale) -> list[list[float]]:
-    """Each part's score above what the group's replies had there: the mean of parts that should be the same (the same
-    word), where several replies have it, else the mean of all."""
+    """Each part's score above what the group's replies have there, in root mean squares of all such differences."""
     scores = [span.score for reply in spans for span in reply]
     if not scores:
         return [[] for _ in spans]
