@@ -54,7 +54,7 @@ HANDLERS: Mapping[str, Mapping[str, Act]] = {
     "": {
         **dict.fromkeys(("send", "send_text", "recorded", "example", "again"), _TALK),
         "afterwards": _MESSAGE,
-        **dict.fromkeys(("stop", "new", "left", "offered", "keep", "moved", "recommended", "header"), _FREE),
+        **dict.fromkeys(("stop", "new", "chosen", "left", "offered", "keep", "moved", "recommended", "header"), _FREE),
     },
     "arena": {
         **dict.fromkeys(("send", "send_text", "recorded", "example"), _BATTLE),

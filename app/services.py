@@ -366,15 +366,21 @@ class Stops:
 
     def __init__(self) -> None:
         self._events: dict[str, threading.Event] = {}
+        self._asked: dict[str, tuple[str, ...]] = {}
         self._lock = threading.Lock()
 
-    def begin(self, visitor: str) -> threading.Event:
-        """A fresh signal; one that is still running is told to stop."""
+    def begin(self, visitor: str, asked: tuple[str, ...] = ()) -> threading.Event:
+        """A fresh signal for a question to these checkpoints; one that is still running is told to stop."""
         with self._lock:
             if visitor in self._events:
                 self._events[visitor].set()
-            self._events[visitor] = threading.Event()
+            self._events[visitor], self._asked[visitor] = threading.Event(), asked
             return self._events[visitor]
+
+    def last_asked(self, visitor: str) -> tuple[str, ...]:
+        """The checkpoints that the visitor's last question went to; none where it is forgotten."""
+        with self._lock:
+            return self._asked.get(visitor, ())
 
     def is_current(self, visitor: str, event: threading.Event) -> bool:
         """Whether nothing newer was begun, and nothing was ended from outside, since ``event`` was handed out."""
@@ -391,6 +397,7 @@ class Stops:
         """Stops, and drops the signal: nothing of this visitor is wanted any more."""
         with self._lock:
             event = self._events.pop(visitor, None)
+            self._asked.pop(visitor, None)
         if event is not None:
             event.set()
 

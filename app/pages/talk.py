@@ -126,8 +126,9 @@ def build(services: Services) -> None:
     shown_later = {"show_progress": "hidden", "api_visibility": "private"}
     events += [event.then(handlers.afterwards, state, [download, pitch, *plots], **shown_later) for event in events]
     stop.click(handlers.stop, None, None, **quick)
-    for trigger in (new.click, left.change, right.change):
-        trigger(handlers.new, choice, widgets.all(), cancels=events, **quick)
+    new.click(handlers.new, choice, widgets.all(), cancels=events, **quick)
+    for trigger in (left.change, right.change):
+        trigger(handlers.chosen, choice, widgets.all(), cancels=events, **quick)
 
     def keep() -> bool:
         """Who types a seed wants it kept."""

@@ -234,6 +234,15 @@ class Handlers:
             self.widgets.pitch: gr.Accordion(visible=False),
         }
 
+    def chosen(self, request: gr.Request, session: Session, left: str, right: str) -> Updates:
+        """Begins anew with other checkpoints; a question that was already asked of them goes on.
+
+        Who chooses and asks at once is faster than the news of the choice.
+        """
+        if self.services.stops.last_asked(request.session_hash) == _chosen(left, right):
+            return {self.widgets.send: gr.skip()}
+        return self.new(request, session, left, right)
+
     def afterwards(self, session: Session) -> Updates:
         """What comes a moment after the replies, when the next turn can already be asked: plots and the download."""
         if session.conversation is None or not session.conversation.exchanges:
@@ -315,7 +324,7 @@ class Handlers:
             session = fresh(chosen)
         wish = Wish.of(*settings, limit_seconds=self.services.settings.limits.reply_seconds)
         asked = make_asked()
-        stop = self.services.stops.begin(request.session_hash)
+        stop = self.services.stops.begin(request.session_hash, chosen)
         with turn_of(self.services, request) as turn:
             yield from self._in_turn(session, chosen, asked, wish, stop, turn, request, again)
 

@@ -231,8 +231,13 @@ def test_a_new_request_stops_the_visitor_s_last_one_and_nobody_else_s():
     stops.stop("me")
     assert newer.is_set()
     assert stops.is_current("me", newer)
-    stops.forget("them")
+    assert stops.last_asked("them") == ()
+    asked = stops.begin("them", ("base", "tuned"))
     assert theirs.is_set()
+    assert stops.last_asked("them") == ("base", "tuned")
+    stops.forget("them")
+    assert asked.is_set()
+    assert stops.last_asked("them") == ()
     assert not stops.is_current("them", theirs)
 
 

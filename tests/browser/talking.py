@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def choose(page, side: str, name: str) -> None:
-    """Picks a checkpoint; returns once the conversation began anew, which takes a question asked before with it."""
+    """Picks a checkpoint; returns once the conversation began anew."""
     before = page.locator(".stage").get_attribute("data-conversation")
     page.locator(f".side-{side} input").click()
     page.get_by_role("option", name=name, exact=True).click()

@@ -155,6 +155,24 @@ def test_new_clears_again_replaces_and_one_column_is_enough(page):
     assert page.locator(".answer").count() == 1
 
 
+def test_a_question_that_is_faster_than_the_news_of_a_choice_is_answered(page):
+    """The news of the choice comes when the question is answered: it must neither stop it nor clear the page."""
+    held = []
+    page.route("**/gradio_api/run/**", lambda route: held.append(route))
+    page.locator(".side-b input").click()
+    page.get_by_role("option", name="Only one", exact=True).click()
+    page.locator("#question textarea").fill(QUESTION)
+    page.keyboard.press("Enter")
+    answered(page, 1, answers=1)
+    assert held
+    with page.expect_response("**/gradio_api/run/**"):
+        for route in held:
+            route.continue_()
+    page.unroute("**/gradio_api/run/**")
+    ask(page, "What is seven plus five?", answers=1)
+    assert page.locator(".exchange").count() == 2
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
