@@ -14,7 +14,8 @@ def charts(found: Mapping[str, Any]) -> dict[str, str]:
     rows: Mapping[str, Any] = found["variants"]
     colours = {name: number for number, name in enumerate(rows)}
     return {
-        "accuracy-and-wer.svg": _plane(found, colours),
+        "accuracy-and-wer.svg": _plane(found, colours, "wer/own", "word errors of its speech, %"),
+        "accuracy-and-delivery.svg": _plane(found, colours, "delivery/own", "replies in the fitting delivery, %"),
         "against-sft.svg": _differences(rows, "minus_sft", "Sampled accuracy against SFT", colours),
         "against-base.svg": _differences(rows, "minus_base", "Sampled accuracy against the base", colours),
         "lambda.svg": _trajectory(rows, "mix/lambda", "Weight of the preference term", "lambda", colours),
@@ -36,18 +37,16 @@ def write_charts(found: Mapping[str, Any], folder: Path) -> list[Path]:
     return paths
 
 
-def _plane(found: Mapping[str, Any], colours: Mapping[str, int]) -> str:
+def _plane(found: Mapping[str, Any], colours: Mapping[str, int], of_speech: str, label: str) -> str:
     marks = []
     everybody = {"base": found["base"], **found["variants"]}
     for name, row in everybody.items():
-        accuracy, wer = row["measures"].get("accuracy/sampled"), row["measures"].get("wer/own")
-        if accuracy and wer:
-            x, y = _percent(wer), _percent(accuracy)
+        accuracy, speech = row["measures"].get("accuracy/sampled"), row["measures"].get(of_speech)
+        if accuracy and speech:
+            x, y = _percent(speech), _percent(accuracy)
             colour = NEUTRAL if name == "base" else colours[name]
             marks.append(Mark(name, y[0], y[1], y[2], x[0], x[1], x[2], colour))
-    return cross_chart(
-        "Words against speech, held-out prompts", "word errors of its speech, %", "right replies, %", marks
-    )
+    return cross_chart("Words against speech, held-out prompts", label, "right replies, %", marks)
 
 
 def _differences(rows: Mapping[str, Any], key: str, title: str, colours: Mapping[str, int]) -> str:

@@ -31,6 +31,7 @@ _DIFFERENCES = (
     ("wer/own", "WER", 100.0),
     ("wer/warm", "WER at T 0.8", 100.0),
     ("delivery/own", "delivery", 100.0),
+    ("delivery/warm", "delivery at T 0.8", 100.0),
     ("nll/speech", "NLL, speech", 1.0),
 )
 _WHERE = (
