@@ -3,6 +3,7 @@
 <work>/base.json                     the untrained base: its hash and its measures
 <work>/cells/<variant>/seed-N/run/   the training run's own folder, from which it goes on after an interruption
 <work>/cells/<variant>/seed-N/measured.json
+<work>/cells/<variant>/seed-N/data.json      what the prompts were, where they are not the shipped ones
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from wavalign.training.config import TrainConfig
 from wavalign.training.config_files import load_config, recipes, save_config
 from wavalign.training.journal import ADAPTER, CONFIG, RESULT, read_metrics
 
-MEASURED, BASE_FILE, CLOCK = "measured.json", "base.json", "clock.json"
+MEASURED, BASE_FILE, CLOCK, DATA = "measured.json", "base.json", "clock.json", "data.json"
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ def train(cell: Cell, mean_lambda: float | None, deadline: float | None) -> str:
     config = cell.config(mean_lambda)
     if not (cell.run / CONFIG).is_file():
         cell.run.mkdir(parents=True, exist_ok=True)
+        write_json(cell.folder / DATA, {"sha256": data_hash(config.data.path)})
         save_config(config, cell.run / CONFIG)
     trainer = Trainer(config, cell.run, cell.setting.assets, quiet=cell.setting.quiet)
     wall, processed = time.perf_counter(), time.process_time()
@@ -200,6 +202,18 @@ def base_hash(setting: Setting) -> str:
     return digest.hexdigest()
 
 
+def data_hash(path: str | None) -> str | None:
+    """Of the files that a config takes its prompts from; None for the shipped ones, which are the base's."""
+    if path is None:
+        return None
+    given = Path(path)
+    files = [given] if given.is_file() else sorted(each for each in given.rglob("*") if each.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
 def cpu_share(cell: Cell) -> float:
     """Seconds of CPU for each second on the clock while the cell trained: below 1 where others used the core too."""
     clock = read_json(cell.folder / CLOCK) or {}
@@ -223,6 +237,12 @@ def refuse_other_settings(cell: Cell, mean_lambda: float | None) -> None:
     if path.is_file() and load_config(path) != cell.config(mean_lambda):
         raise ReproduceError(
             f"{cell.run} was begun with other settings. Give those again, name another --work, or delete that folder."
+        )
+    known = read_json(cell.folder / DATA)
+    if known is not None and known["sha256"] != data_hash(cell.config(mean_lambda).data.path):
+        raise ReproduceError(
+            f"{cell.run} was begun on other prompts than {cell.config(mean_lambda).data.path} holds now. Make those "
+            "again, name another --work, or delete that folder."
         )
 
 

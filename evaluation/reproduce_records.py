@@ -3,7 +3,7 @@
 <records>/base.json                    the untrained base: its hash and its measures
 <records>/<variant>-seed-N.json        config, measures by prompt, and what tables read of the run's metrics
 
-A record holds no weights. It counts for the same base, config and sizes only; otherwise the cell is done anew.
+A record holds no weights. It counts for the same base, config, prompts and sizes only; otherwise the cell is done anew.
 """
 
 from __future__ import annotations
@@ -15,7 +15,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evaluation.reproduce_cells import BASE_FILE, CLOCK, MEASURED, Cell, Setting, base_hash, read_json, write_json
+from evaluation.reproduce_cells import (
+    BASE_FILE,
+    CLOCK,
+    DATA,
+    MEASURED,
+    Cell,
+    Setting,
+    base_hash,
+    data_hash,
+    read_json,
+    write_json,
+)
 from evaluation.reproduce_summary import CURVES, TRAINING
 from wavalign.training.config_files import load_config
 from wavalign.training.journal import CONFIG, METRICS, RESULT
@@ -31,6 +42,7 @@ def keep(cell: Cell, base: Mapping[str, Any], records: Path) -> Path:
         "config": (cell.run / CONFIG).read_text(encoding="utf-8"),
         "metrics": lines,
         "measured": cell.measures,
+        "data": (read_json(cell.folder / DATA) or {}).get("sha256"),
         "clock": json.loads((cell.folder / CLOCK).read_text(encoding="utf-8")),
     }
     write_json(records / BASE_FILE, base)
@@ -71,12 +83,14 @@ def _lay(cell: Cell, found: Mapping[str, Any], mean_lambda: float | None) -> boo
     run = draft / cell.run.name
     run.mkdir(parents=True)
     (run / CONFIG).write_text(found["config"], encoding="utf-8")
-    if load_config(run / CONFIG) != cell.config(mean_lambda):
+    config = cell.config(mean_lambda)
+    if load_config(run / CONFIG) != config or found.get("data") != data_hash(config.data.path):
         shutil.rmtree(draft)
         return False
     (run / METRICS).write_text("".join(json.dumps(line) + "\n" for line in found["metrics"]), encoding="utf-8")
     write_json(draft / MEASURED, found["measured"])
     write_json(draft / CLOCK, found["clock"])
+    write_json(draft / DATA, {"sha256": found.get("data")})
     write_json(run / RESULT, {"status": "completed", "reason": "restored from its record", "weights": False})
     draft.replace(cell.folder)
     return True

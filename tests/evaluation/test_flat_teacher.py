@@ -12,6 +12,8 @@ from wavalign.closedtalk.deliveries import Delivery
 from wavalign.codecs.fsq_world import FsqWorldCodec
 from wavalign.metrics.measures import measure
 from wavalign.rewards.registry import RewardContext
+from wavalign.training.data import load_examples
+from wavalign.training.data_config import DataConfig
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
@@ -43,6 +45,17 @@ def test_a_share_is_drawn_the_same_for_a_seed(codec):
     assert 0 < changed < wanted
     assert flattened(rows, codec, share=0.5, seed=3)[0] == once
     assert flattened(rows, codec, share=0.0, seed=3)[0] == rows
+
+
+def test_what_training_learns_is_counted(tmp_path, capsys):
+    assert main([str(tmp_path), "--share", "0.5"]) == 0
+    said = capsys.readouterr().out
+    before = list(load_examples(DataConfig(shuffle=False), ASSETS))
+    after = list(load_examples(DataConfig(path=str(tmp_path), shuffle=False), ASSETS))
+    lively = [one.facts["delivery"] != Delivery.NEUTRAL.value for one in before]
+    flat = [one.target_speech != two.target_speech for one, two in zip(before, after, strict=True)]
+    assert f"so are {sum(flat)} of the {sum(lively)} such replies that training learns" in said
+    assert not any(f and not wants for f, wants in zip(flat, lively, strict=True))
 
 
 def test_a_share_is_no_percentage(tmp_path, capsys):

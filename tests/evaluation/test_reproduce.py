@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from evaluation import observations, reproduce, reproduce_cells
-from evaluation.reproduce_cells import Cell, Setting, base_measures
+from evaluation.reproduce_cells import DATA, Cell, Setting, base_measures, data_hash, refuse_other_settings, write_json
 from evaluation.reproduce_intervals import Ratio, over_seeds, widening
 from evaluation.reproduce_measure import Sizes
 from evaluation.reproduce_summary import _reached, estimates, ratios
@@ -355,3 +355,19 @@ def test_a_measure_that_is_not_a_table_is_refused() -> None:
         Ratio(np.zeros(3), np.zeros(3))
     assert over_seeds(Ratio(np.zeros((1, 2)), np.zeros((1, 2)))) is None
     assert math.isnan(Ratio(np.zeros((1, 2)), np.zeros((1, 2))).of_seeds[0])
+
+
+def test_other_prompts_under_the_same_name_are_refused(tmp_path: Path) -> None:
+    """A folder that was written anew has the same config, and is another comparison."""
+    (tmp_path / "prompts").mkdir()
+    rows = tmp_path / "prompts" / "post_training.parquet"
+    rows.write_bytes(b"one")
+    path = f"data.path={tmp_path / 'prompts'}"
+    cell = Cell(variant("sft"), 0, Setting(tmp_path, tmp_path, overrides=(path,)))
+    write_json(cell.folder / DATA, {"sha256": data_hash(str(tmp_path / "prompts"))})
+    refuse_other_settings(cell, None)
+    rows.write_bytes(b"two")
+    with pytest.raises(ReproduceError, match="begun on other prompts than"):
+        refuse_other_settings(cell, None)
+    assert data_hash(None) is None
+    assert data_hash(str(rows)) == data_hash(str(tmp_path / "prompts"))

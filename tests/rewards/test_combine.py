@@ -19,8 +19,8 @@ class Given:
 
     needs_audio = False
 
-    def __init__(self, name, scores, channel="text"):
-        self.name, self.scores, self.channel = name, list(scores), channel
+    def __init__(self, name, scores, channel="text", timed=False):
+        self.name, self.scores, self.channel, self.timed = name, list(scores), channel, timed
 
     def score(self, answers):
         return [self.scores.pop(0) for _ in answers]
@@ -61,11 +61,24 @@ def test_every_part_and_its_failures_are_reported():
 
 def test_parts_in_time_are_kept_beside_the_score_of_the_whole():
     span = Span(0.0, 1.0, 2.0, "one")
-    scored = mix(Given("rule", [5, 5, 5]), Given("delivery", [Timed(3.0, (span,)), Timed(9.0, (span,)), None])).score(
-        [answer()] * 3
-    )
+    timed = Given("delivery", [Timed(3.0, (span,)), Timed(9.0, (span,)), None], timed=True)
+    scored = mix(Given("rule", [5, 5, 5]), timed).score([answer()] * 3)
     assert scored.parts == {"rule": [5, 5, 5], "delivery": [3.0, None, None]}
     assert scored.spans == {"delivery": [(span,), (), ()]}  # a score off the scale is a failure, its parts too
+
+
+@pytest.mark.parametrize("span", [Span(0, 1, math.nan), Span(0, 1, 50), Span(0, math.inf, 3), Span(2, 1, 3)])
+def test_parts_off_the_scale_or_out_of_time_are_a_failure(span):
+    scored = mix(Given("delivery", [Timed(3.0, (span,))], timed=True)).score([answer()])
+    assert scored.parts == {"delivery": [None]}
+    assert scored.spans == {"delivery": [()]}
+
+
+@pytest.mark.parametrize(("timed", "score"), [(True, 3.0), (False, Timed(3.0))])
+def test_a_reward_tells_times_always_or_never(timed, score):
+    """Or the same replies would be judged otherwise in another batch."""
+    with pytest.raises(RewardError, match="always or never"):
+        mix(Given("delivery", [score], timed=timed)).score([answer()])
 
 
 def test_shares_are_of_the_rewards_that_judge_a_channel():

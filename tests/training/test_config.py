@@ -75,15 +75,13 @@ def test_no_field_is_dropped_because_its_kind_comes_after_it():
         ("rewards.weights={luck: 1}", 'There is no reward "luck"'),
         ("name=../elsewhere", "name"),
         ("method.mix_per_channel=true", "needs preference.scope to be routed"),
-        ("method.preference.speech_credit=words", "needs preference.scope routed"),
-        ("method.preference.speech_enough={delivery: 3}", "needs preference.speech_credit words"),
+        ("method.preference.speech_credit=words", "speech_credit words needs scope routed"),
+        ("method.preference={scope: routed, speech_credit: words, objective: dapo}", "and objective grpo or dr_grpo"),
+        ("method.preference={scope: routed, objective: gspo}", "gspo has one ratio for all of a reply"),
+        ("method.preference.speech_enough={delivery: 3}", "needs method.preference.speech_credit words"),
         (
             "method.preference={scope: routed, speech_credit: words, speech_enough: {delivery: 6}}",
             "of delivery must be above 1 and at most 5",
-        ),
-        (
-            "method.preference={scope: routed, speech_credit: words, speech_enough: {delivery: 3}}",
-            "names delivery, which is none of rewards.weights",
         ),
     ],
 )

@@ -8,7 +8,8 @@ import pytest
 from tests.training.test_hybrid import REPLIES, method, plan_of, rewarded
 from wavalign.audio import Waveform
 from wavalign.rewards.protocol import Answer, Span
-from wavalign.training.credit import speech_advantages
+from wavalign.training.config import ConfigError, PolicyGradient
+from wavalign.training.credit import refuse_idle, speech_advantages
 from wavalign.training.rollouts import Rewarded
 
 NAN = float("nan")
@@ -23,6 +24,7 @@ def heard(
     for length in seconds:
         waveform = None if length is None else Waveform(np.zeros(int(100 * length)), 100)
         group.answers.append(Answer(group.example, "one two", waveform, True))
+    replies.channel["speech"][:] = [[NAN if length is None else 3.0 for length in seconds]]
     return Rewarded(
         replies.groups,
         replies.combined,
@@ -89,6 +91,42 @@ def test_rewards_count_with_their_shares_and_an_unheard_reply_with_nothing():
     assert moved[0] == pytest.approx([0.75 - 0.25], abs=1e-3)
     assert moved[1] == pytest.approx([0.25 - 0.75], abs=1e-3)
     assert moved[2].tolist() == [0.0, 0.0]
+
+
+def test_a_reply_of_which_one_reward_failed_is_in_no_mean():
+    """Without the third reply: style 5 and 3 (advantages +-1), clear 5 and 3 (gains +-1)."""
+    parts = {"style": np.array([[5.0, 3.0, 1.0]]), "clear": np.array([[5.0, 3.0, 1.0]])}
+    spans = [(Span(0.0, 1.0, score, "one"),) for score in (5.0, 3.0, 1.0)]
+    replies = heard([1.0, 1.0, 1.0], spans, parts, {"style": 0.5, "clear": 0.5})
+    replies.channel["speech"][0, 2] = NAN
+    (moved,) = speech_advantages(replies, [[1, 1, 1]], {})
+    assert [m.tolist() for m in moved] == [pytest.approx([1.0], abs=1e-3), pytest.approx([-1.0], abs=1e-3), [0.0]]
+
+
+class Mix:
+    """What a ``RewardMix`` says of its rewards."""
+
+    def __init__(self, *names: str, timed: tuple[str, ...] = ()) -> None:
+        self.names, self.timed = names, timed
+
+    def names_for(self, channel: str) -> tuple[str, ...]:
+        return self.names
+
+    def timed_for(self, channel: str) -> tuple[str, ...]:
+        return self.timed
+
+
+def test_settings_that_would_do_nothing_are_refused():
+    words = PolicyGradient(scope="routed", speech_credit="words", speech_enough={"answer": 4.0})
+    with pytest.raises(ConfigError, match="names answer, but speech is judged by delivery, pronunciation"):
+        refuse_idle(words, Mix("delivery", "pronunciation", timed=("pronunciation",)), True)
+    plain = PolicyGradient(scope="routed", speech_credit="words")
+    with pytest.raises(ConfigError, match="no reward says when it heard something; give pronunciation a weight"):
+        refuse_idle(plain, Mix("delivery"), True)
+    with pytest.raises(ConfigError, match="not for this model"):
+        refuse_idle(plain, Mix("pronunciation", timed=("pronunciation",)), False)
+    refuse_idle(plain, Mix("pronunciation", timed=("pronunciation",)), True)
+    refuse_idle(PolicyGradient(), Mix("delivery"), False)
 
 
 def test_credit_by_words_reaches_speech_and_nothing_else():

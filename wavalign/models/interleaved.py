@@ -187,6 +187,10 @@ class InterleavedModel:
         return self.base.network
 
     @property
+    def speech_in_order(self) -> bool:
+        return True
+
+    @property
     def text_end(self) -> int | None:
         """The token that closes a reply's text, in layouts that have one."""
         return self.base.tokens.text_end

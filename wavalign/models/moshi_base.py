@@ -29,6 +29,8 @@ _BESIDE = (DESCRIPTION_FILE, "preprocessor_config.json", "generation_config.json
 class MoshiBase(ParallelBase):
     """``full`` is transformers' model, with the depth transformer unstacked; ``mimi`` its codec."""
 
+    speech_in_order = False  # the first codebook of a frame is drawn a column before the others
+
     def __init__(
         self,
         name: str,

@@ -35,6 +35,7 @@ class ParallelBase(ABC):
     full: Any
     """The model of transformers that the network is a part of."""
     task_type: str | None = None
+    speech_in_order = True
 
     def __init__(
         self,

@@ -34,6 +34,10 @@ class ParallelModel(InterleavedModel):
     base: ParallelBase
 
     @property
+    def speech_in_order(self) -> bool:
+        return self.base.speech_in_order
+
+    @property
     def default_sampling(self) -> Sampling:
         return self.base.sampling
 

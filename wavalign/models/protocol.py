@@ -181,6 +181,8 @@ class TrainablePolicy(Protocol):
 
     text_end: int | None
     """The token that closes a reply's text, in layouts that have one."""
+    speech_in_order: bool
+    """Whether a reply's speech tokens follow one another in time, evenly: not where a codebook runs ahead of others."""
     network: torch.nn.Module
     """The causal LM whose weights, or adapters on it, are trained."""
 

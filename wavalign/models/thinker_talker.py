@@ -74,6 +74,10 @@ class ThinkerTalkerModel:
         return self.base.network
 
     @property
+    def speech_in_order(self) -> bool:
+        return True
+
+    @property
     def text_end(self) -> int:
         """The token that closes a reply's text."""
         return self.base.tokens.text_end

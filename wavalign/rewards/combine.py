@@ -109,6 +109,10 @@ class RewardMix:
             return [None] * len(scored.combined)
         return combine({name: self.weights[name] for name in names}, scored.parts)
 
+    def timed_for(self, channel: Judged) -> tuple[str, ...]:
+        """Those of ``names_for(channel)`` that tell when something was heard."""
+        return tuple(r.name for r in self.rewards if r.name in self.names_for(channel) and is_timed(r))
+
     def shares_for(self, channel: Judged) -> dict[str, float]:
         """What each of ``names_for(channel)`` counts, in sum 1."""
         names = self.names_for(channel)
@@ -126,7 +130,7 @@ class RewardMix:
         """
         if not answers:
             nothing: dict[str, list] = {reward.name: [] for reward in self.rewards}
-            return Scored(nothing, [], nothing)
+            return Scored(nothing, [], nothing, {reward.name: [] for reward in self.rewards if is_timed(reward)})
         asked = {
             reward.name: [not (reward.needs_audio and answer.cut) for answer in answers] for reward in self.rewards
         }
@@ -142,6 +146,10 @@ class RewardMix:
             except BaseException:
                 self._stop.set()
                 raise
+        timed = {reward.name for reward in self.rewards if is_timed(reward)}
+        for name, scores in found.items():
+            if any(score is not None and isinstance(score, Timed) != (name in timed) for score in scores):
+                raise RewardError(f'The reward "{name}" must give scores with times always or never, as it says.')
         parts = {name: [checked(score) for score in scores] for name, scores in found.items()}
         for name, scores in parts.items():
             if len(scores) != sum(asked[name]):
@@ -150,7 +158,7 @@ class RewardMix:
         spans = {
             name: [() if each is None else each for each in _spread([_spans_of(s) for s in scores], asked[name])]
             for name, scores in found.items()
-            if any(isinstance(score, Timed) for score in scores)
+            if name in timed
         }
         parts = {name: _spread(scores, asked[name]) for name, scores in parts.items()}
         return Scored(parts, combine(self.weights, parts), asked, spans)
@@ -174,6 +182,11 @@ class RewardMix:
                 f'The reward "{name}" failed for {failed} of the last {seen} replies. Look at its endpoint, '
                 "or raise rewards.max_failed_share."
             )
+
+
+def is_timed(reward: Reward) -> bool:
+    """Whether a reward tells when in a reply something was heard."""
+    return bool(getattr(reward, "timed", False))
 
 
 def _spans_of(score: Any) -> tuple[Span, ...]:

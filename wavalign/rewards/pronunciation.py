@@ -16,13 +16,14 @@ class Pronunciation:
     """The mean of the words' scores, each 1 + 4 times the fit of its letters to what is heard in its place.
 
     ``intelligibility`` asks what a listener understands; this knows which word is meant, so it also tells a clear
-    word from one that is only just understood, and says when in the reply it was. A reply without words or without
-    sound, or with more letters than its sound has room for, gets 1 throughout. Only the letters a to z are known, so
-    numbers are to be written as words.
+    word from one that is only just understood, and says when in the reply it was. What is heard before the first word
+    and after the last belongs to none. A reply without words or without sound, or with more letters than its sound has
+    room for, gets 1 throughout. Only the letters a to z are known: a text of digits or of another script has no words.
     """
 
     name = "pronunciation"
     needs_audio = True
+    timed = True
     channel = "speech"
 
     def __init__(self, config: RewardConfig, context: RewardContext) -> None:

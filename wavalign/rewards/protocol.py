@@ -45,7 +45,10 @@ class Span:
 
 @dataclass(frozen=True)
 class Timed:
-    """A score, 1 to 5, of a whole reply, and of its parts in the order of time, where they can be told apart."""
+    """A score, 1 to 5, of a whole reply, and of its parts in the order of time.
+
+    Where credit goes by words, a reply without parts teaches nothing.
+    """
 
     value: float
     spans: tuple[Span, ...] = ()
@@ -55,7 +58,10 @@ Score = float | Timed | None
 
 
 class Reward(Protocol):
-    """Scores sampled replies. ``channel`` is what it judges, by which ALPO routes its advantage to tokens."""
+    """Scores sampled replies. ``channel`` is what it judges, by which ALPO routes its advantage to tokens.
+
+    One that has the attribute ``timed``, True, gives ``Timed`` scores and no plain ones.
+    """
 
     name: str
     needs_audio: bool
@@ -70,6 +76,9 @@ class RewardError(RuntimeError):
 
 
 def checked(score: Score) -> float | None:
-    """The score where it is a number from 1 to 5; None, a failure, where it is anything else."""
-    score = score.value if isinstance(score, Timed) else score
+    """The score where it is a number from 1 to 5, its parts too; None, a failure, where it is anything else."""
+    if isinstance(score, Timed):
+        if not all(LOWEST <= s.score <= HIGHEST and 0 <= s.start <= s.end < math.inf for s in score.spans):
+            return None
+        score = score.value
     return score if score is not None and math.isfinite(score) and LOWEST <= score <= HIGHEST else None

@@ -61,7 +61,8 @@ class PolicyGradient(_Block):
     sounds, and pushing unsure tokens down makes the model less sure still; 0 learns from the better replies alone."""
     speech_credit: Literal["reply", "words"] = "reply"
     """Scope routed: whether all speech tokens of a reply get its advantage, or those of each word that word's own, from
-    rewards that tell when something was heard (pronunciation); the others' count for the reply as ever."""
+    rewards that tell when something was heard (pronunciation). Each reward then has advantages of its own, which are
+    weighted; the others' are the same for all of the reply."""
     speech_enough: dict[str, float] = {}
     """Scope routed, credit by words: reward -> the score from which a reply or a word is good enough: higher ones count
     as this. Differences among good renderings are mostly chance, and a group's z-scores would make much of them."""
@@ -70,15 +71,21 @@ class PolicyGradient(_Block):
 
     @model_validator(mode="after")
     def _credited(self) -> PolicyGradient:
-        if self.speech_credit == "words" and self.scope != "routed":
+        if self.scope == "routed" and self.objective == "gspo":
             raise ValueError(
-                "preference.speech_credit words needs preference.scope routed: other scopes have one reward."
+                "method.preference.objective gspo has one ratio for all of a reply; with scope routed, where each "
+                "channel learns from its own rewards, take grpo, dr_grpo or dapo."
+            )
+        if self.speech_credit == "words" and (self.scope != "routed" or self.objective == "dapo"):
+            raise ValueError(
+                "method.preference.speech_credit words needs scope routed (other scopes have one reward) and objective "
+                "grpo or dr_grpo (dapo leaves groups out by the rewards of whole replies)."
             )
         if self.speech_enough and self.speech_credit != "words":
-            raise ValueError("preference.speech_enough needs preference.speech_credit words.")
+            raise ValueError("method.preference.speech_enough needs method.preference.speech_credit words.")
         off = [name for name, score in self.speech_enough.items() if not LOWEST < score <= HIGHEST]
         if off:
-            raise ValueError(f"preference.speech_enough of {', '.join(off)} must be above 1 and at most 5.")
+            raise ValueError(f"method.preference.speech_enough of {', '.join(off)} must be above 1 and at most 5.")
         return self
 
 
@@ -298,18 +305,6 @@ class TrainConfig(_Block):
             raise ValueError(
                 "rollouts.spoken needs method.preference.scope routed: elsewhere every reply is judged as a whole."
             )
-        return self
-
-    @model_validator(mode="after")
-    def _enough_of_what_is_asked(self) -> TrainConfig:
-        known = self.rewards.weights
-        if isinstance(self.method, HybridMethod):
-            unknown = [name for name in self.method.preference.speech_enough if name not in known]
-            if unknown:
-                raise ValueError(
-                    f"method.preference.speech_enough names {', '.join(unknown)}, which is none of rewards.weights: "
-                    f"{', '.join(known)}."
-                )
         return self
 
     def stops_with_text(self, rewards_need_audio: bool) -> bool:

@@ -24,6 +24,7 @@ from wavalign.rewards.registry import RewardContext
 from wavalign.training import checkpoints, sharding
 from wavalign.training.batch import Completion, Unit, flatten, micro_batches
 from wavalign.training.config import ConfigError, HybridMethod, LoraTuning, TrainConfig
+from wavalign.training.credit import refuse_idle
 from wavalign.training.data import load_examples
 from wavalign.training.evaluate import Evaluator
 from wavalign.training.hybrid import Hybrid
@@ -353,6 +354,7 @@ class Trainer:
         method, policy = self.config.method, self.trainee.policy
         if isinstance(method, HybridMethod):
             rollouts = self.config.rollouts
+            refuse_idle(method.preference, self.rewards, policy.speech_in_order)
             truncate = rollouts.server.truncate if rollouts.source == "served" else None
             return Hybrid(method, policy, rollouts.group_size, rollouts.max_tokens, truncate)
         return Preference(method, policy)
