@@ -79,7 +79,7 @@ def test_two_recipes_and_two_seeds_make_a_table(compared: Path, assets: Path, tm
     assert found["variants"]["sft"]["minus_sft"] == {}
     for svg in page.with_suffix("").glob("*.svg"):
         ElementTree.fromstring(svg.read_text())
-    assert len(list(page.with_suffix("").glob("*.svg"))) == 7
+    assert len(list(page.with_suffix("").glob("*.svg"))) == 8
 
 
 def test_the_same_table_comes_from_records_alone(compared: Path, assets: Path, tmp_path: Path) -> None:
