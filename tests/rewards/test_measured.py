@@ -160,7 +160,7 @@ class Letters:
 
 
 def test_each_word_is_scored_where_it_is_spoken():
-    """Fits 0.9 and (0.9 * 0.9 * e^-4.6)^(1/3); ten and thirteen frames of 20 ms."""
+    """Fits 0.9 and (0.9 * 0.9 * e^-4.6)^(1/3); frames 1 to 5 and 5 to 10, of 20 ms each."""
     (found,) = reward("pronunciation", recogniser=Letters("_cat_ _dop__")).score([answer("cat dog", buzz())])
     poor = 1 + 4 * np.exp((2 * np.log(0.9) - 4.6) / 3)
     assert [span.label for span in found.spans] == ["cat", "dog"]
