@@ -12,9 +12,9 @@ from itertools import pairwise
 import numpy as np
 
 from wavalign.codecs.fsq_world import LETTERS
+from wavalign.metrics.lexicon_decoding import BLANK
 from wavalign.metrics.wer import normalise
 
-BLANK, SPACE = 0, LETTERS.index(" ") + 1
 LEAST_LOG_FIT = -4.6
 """A letter that was not heard at all counts as this (1 in 100), so that one wrong letter does not hide the others."""
 
