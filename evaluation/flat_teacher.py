@@ -5,9 +5,9 @@
         --recipes wavalign alpo-anchored --seeds 0 1 2 3 4
 
 The shipped demonstrations are clean in sound. Here a share of the last replies of dialogues that want a delivery are
-spoken without one, as by a synthesiser that does not always follow; words and prompts stay as they are. Post-training learns one reply of each
-dialogue, which is an earlier one where the demonstration there is wrong, so the share of flat replies among those is
-lower; it is printed. The espeak-ng of requirements-dev.txt speaks them.
+spoken without one, as by a synthesiser that does not always follow; words and prompts stay as they are. Post-training
+learns one reply of each dialogue, which is an earlier one where the demonstration there is wrong, so the share of flat
+replies among those is lower; it is printed. The espeak-ng of requirements-dev.txt speaks them.
 """
 
 from __future__ import annotations
