@@ -365,41 +365,40 @@ class Stops:
     """One stop signal a visitor. Stopped by its owner, a reply ends and is kept; forgotten, it is not."""
 
     def __init__(self) -> None:
-        self._events: dict[str, threading.Event] = {}
-        self._asked: dict[str, tuple[str, ...]] = {}
+        self._last: dict[str, tuple[threading.Event, tuple[str, ...]]] = {}
         self._lock = threading.Lock()
 
     def begin(self, visitor: str, asked: tuple[str, ...] = ()) -> threading.Event:
         """A fresh signal for a question to these checkpoints; one that is still running is told to stop."""
+        fresh = threading.Event()
         with self._lock:
-            if visitor in self._events:
-                self._events[visitor].set()
-            self._events[visitor], self._asked[visitor] = threading.Event(), asked
-            return self._events[visitor]
+            if visitor in self._last:
+                self._last[visitor][0].set()
+            self._last[visitor] = fresh, asked
+        return fresh
 
     def last_asked(self, visitor: str) -> tuple[str, ...]:
         """The checkpoints that the visitor's last question went to; none where it is forgotten."""
         with self._lock:
-            return self._asked.get(visitor, ())
+            return self._last[visitor][1] if visitor in self._last else ()
 
     def is_current(self, visitor: str, event: threading.Event) -> bool:
         """Whether nothing newer was begun, and nothing was ended from outside, since ``event`` was handed out."""
         with self._lock:
-            return self._events.get(visitor) is event
+            return visitor in self._last and self._last[visitor][0] is event
 
     def stop(self, visitor: str) -> None:
         with self._lock:
-            event = self._events.get(visitor)
-        if event is not None:
-            event.set()
+            last = self._last.get(visitor)
+        if last is not None:
+            last[0].set()
 
     def forget(self, visitor: str) -> None:
         """Stops, and drops the signal: nothing of this visitor is wanted any more."""
         with self._lock:
-            event = self._events.pop(visitor, None)
-            self._asked.pop(visitor, None)
-        if event is not None:
-            event.set()
+            last = self._last.pop(visitor, None)
+        if last is not None:
+            last[0].set()
 
 
 @contextmanager
