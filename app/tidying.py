@@ -14,7 +14,10 @@ SECONDS = 600.0
 
 
 class Tidying:
-    """Calls ``sweep`` every ``seconds`` in the background. ``told`` gets a sentence for the host, once a trouble."""
+    """Calls ``sweep`` at once and every ``seconds``, in the background.
+
+    ``told`` gets a sentence for the host, once a trouble.
+    """
 
     def __init__(
         self, sweep: Callable[[], None], seconds: float = SECONDS, told: Callable[[str], None] = logs.say
@@ -36,6 +39,7 @@ class Tidying:
         self._thread.join(patience)
 
     def _run(self) -> None:
+        self._once()
         while not self._ended.wait(self._seconds):
             self._once()
 

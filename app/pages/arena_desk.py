@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from app import discretion, logs, my_votes, tidying
+from app import discretion, logs, my_votes
 from app.asks import Asks
 from app.battles import BattleError, Stage
 from app.equaliser import TARGET_LUFS, loudness
@@ -67,12 +66,11 @@ def failure(error: Exception) -> Json:
 
 @dataclass
 class Desk:
-    """``clock`` is in seconds and never goes back: it says when to tidy up."""
+    """``clock`` is in seconds and never goes back: it spaces what the host is told."""
 
     services: Services
     clock: Callable[[], float] = time.monotonic
     asks: Asks = field(default_factory=Asks)
-    _tidied: float = field(default=-math.inf, init=False)
     _said_foreign: float = field(default=-math.inf, init=False)
 
     def answer(self, message: Any, account: str | None = None) -> Json:
@@ -115,17 +113,10 @@ class Desk:
             "where": arena_view.where_it_goes(self.services.settings),
             "about": arena_view.about_you(account is not None),
         }
-        self._tidy()
         if account is None and self._known(message.get("token")) is None:
             token = raters.issue()
             return {"token": token, **where, **self._standing(raters.rater_of(token))}
         return {**where, **self._standing(self.rater(message.get("token"), account))}
-
-    def _tidy(self) -> None:
-        """Now and then what nobody may keep is erased; nobody waits for it."""
-        if self.clock() - self._tidied > tidying.SECONDS:
-            self._tidied = self.clock()
-            threading.Thread(target=self.services.voting.sweep, name="tidy", daemon=True).start()
 
     def _standing(self, rater: str) -> Json:
         """What the foot of the page and the first screen depend on."""

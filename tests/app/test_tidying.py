@@ -37,6 +37,13 @@ def test_recordings_that_allow_no_use_are_erased_while_nobody_visits(tmp_path: P
     store.close()
 
 
+def test_what_was_due_while_nothing_ran_is_erased_at_the_start() -> None:
+    swept = threading.Event()
+    tidying = Tidying(swept.set, seconds=1000).start()
+    assert swept.wait(20)
+    tidying.stop(20)
+
+
 def test_a_failure_is_told_once_and_the_next_sweep_is_tried() -> None:
     told: list[str] = []
     tries, enough = iter(range(4)), threading.Event()
