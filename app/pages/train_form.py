@@ -183,7 +183,7 @@ class TrainForm:
         if config.data.source == "votes" and config.method.samples and by_rule:
             problems["rewards.weights"] = (
                 f"{' and '.join(by_rule)} can judge ClosedTalk's own questions only: for votes choose others, such as "
-                "preference, judge, delivery or format."
+                "preference, judge or format."
             )
         if config.data.source == "jsonl" and path and not Path(path).expanduser().exists():
             problems["data.path"] = f"There is no file {path}."
