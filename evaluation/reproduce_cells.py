@@ -88,10 +88,14 @@ class Cell:
 
     @property
     def mean_lambda(self) -> float | None:
-        """Over all steps of the run; None before it is trained, or where nothing is mixed."""
+        """The words' over all steps of the run; None before it is trained, or where nothing is mixed."""
+        return self.mean("mix/lambda")
+
+    def mean(self, metric: str) -> float | None:
+        """Over all steps of the run; None before it is trained, or where no step has the metric."""
         if not self.trained:
             return None
-        values = [line["mix/lambda"] for line in self.metrics if "mix/lambda" in line]
+        values = [line[metric] for line in self.metrics if metric in line]
         return float(np.mean(values)) if values else None
 
     def config(self, mean_lambda: float | None = None) -> TrainConfig:

@@ -15,7 +15,7 @@ from evaluation.reproduce_variants import Variant
 
 BASE, SFT = "base", "sft"
 CURVES = ("eval/semantic/accuracy", "eval/acoustic/wer", "eval/acoustic/delivery", "eval/acoustic/nll_speech")
-TRAINING = ("mix/lambda", "reward", "loss/sft_speech", "grad_norm", "frac_reward_zero_std")
+TRAINING = ("mix/lambda", "mix/lambda_speech", "reward", "loss/sft_speech", "grad_norm", "frac_reward_zero_std")
 _WINDOW = 10
 """Steps whose mean is one point of a training curve."""
 
@@ -95,7 +95,7 @@ def _trajectories(cell: Cell) -> dict[str, Any]:
     lines = cell.metrics
     seconds = dict(training_seconds(cell))
     result: dict[str, Any] = {"seed": cell.seed, "cpu_s": round(max(seconds.values(), default=0.0), 2)}
-    result["mean_lambda"] = cell.mean_lambda
+    result |= {"mean_lambda": cell.mean_lambda, "mean_lambda_speech": cell.mean("mix/lambda_speech")}
     for name in TRAINING:
         known = [(line["step"], line[name]) for line in lines if name in line]
         points = [known[start : start + _WINDOW] for start in range(0, len(known), _WINDOW)]

@@ -140,14 +140,22 @@ def _families(everybody: Mapping[str, Row]) -> str:
 def _cost(rows: Mapping[str, Row]) -> str:
     body = []
     for name, row in rows.items():
-        weights = [run["mean_lambda"] for run in row["runs"] if run["mean_lambda"] is not None]
         steps = max(
             (points[-1][0] for run in row["runs"] for key, points in run.items() if key == "grad_norm"), default=0
         )
         seconds = row["cpu_s"]["value"] if row["cpu_s"] else 0.0
-        mean = f"{sum(weights) / len(weights):.3f}" if weights else ""
-        body.append([f"`{name}`", str(steps), f"{seconds:.0f}", f"{seconds / steps:.2f}" if steps else "", mean])
+        each = f"{seconds / steps:.2f}" if steps else ""
+        body.append([f"`{name}`", str(steps), f"{seconds:.0f}", each, _mean_lambda(row["runs"])])
     return markdown(["", "updates", "CPU seconds", "a step", "mean lambda"], body) if body else "_Nothing trained yet._"
+
+
+def _mean_lambda(runs: Sequence[Row]) -> str:
+    """Over the runs: the words' lambda, and beside it speech's where that has one of its own."""
+    means = []
+    for key in ("mean_lambda", "mean_lambda_speech"):
+        known = [run[key] for run in runs if run[key] is not None]
+        means += [f"{sum(known) / len(known):.3f}"] if known else []
+    return f"{means[0]} words, {means[1]} speech" if len(means) == 2 else "".join(means)
 
 
 def _equal_cpu(table: Sequence[Row], names: Sequence[str]) -> str:

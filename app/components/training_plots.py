@@ -60,8 +60,9 @@ PANELS: tuple[Panel, ...] = (
             Curve("mix/lambda", "λ"),
             Curve("mix/reward_gate", "direction gate"),
             Curve("mix/info_gate", "information gate"),
+            Curve("mix/lambda_speech", "λ of speech"),
         ),
-        hint="λ is the weight of the reward's term; demonstrations get the rest.",
+        hint="λ is the weight of the reward's term; demonstrations get the rest. Speech may have a λ of its own.",
     ),
     Panel(
         "losses",

@@ -17,7 +17,7 @@ from evaluation.reproduce_cells import DATA, Cell, Setting, base_measures, data_
 from evaluation.reproduce_intervals import Ratio, over_seeds, widening
 from evaluation.reproduce_measure import Sizes
 from evaluation.reproduce_summary import _reached, estimates, ratios
-from evaluation.reproduce_tables import PLACE, filled, tables
+from evaluation.reproduce_tables import PLACE, _cost, filled, tables
 from evaluation.reproduce_variants import ABLATIONS, MAIN, NAMED, ReproduceError, tuned_values, variant, variants
 from tests.training.tiny_run import make_assets
 from wavalign.training.config import ConfigError, HybridMethod
@@ -233,6 +233,19 @@ def test_the_page_has_a_place_for_every_table() -> None:
     parts = set(tables(empty)) | {f"observation-{name}" for name in ("shift", "gradients", "variance")}
     assert {match[1] for match in PLACE.finditer(PAGE.read_text())} == parts
     assert filled("<!-- table: other -->x<!-- end -->", {"words": "y"}) == "<!-- table: other -->x<!-- end -->"
+
+
+def test_the_words_lambda_stands_beside_speechs_own() -> None:
+    """Words 0.3 and 0.4 in two runs: 0.35; speech 0.7 in both. Other runs have one lambda, or none."""
+    cost = {"value": 100.0}
+    own = [{"mean_lambda": words, "mean_lambda_speech": 0.7, "grad_norm": [[50, 1.0]]} for words in (0.3, 0.4)]
+    one, none = ([{"mean_lambda": mean, "mean_lambda_speech": None}] for mean in (0.5, None))
+    text = _cost({name: {"runs": runs, "cpu_s": cost} for name, runs in (("own", own), ("one", one), ("none", none))})
+    assert text.splitlines()[2:] == [
+        "| `own` | 50 | 100 | 2.00 | 0.350 words, 0.700 speech |",
+        "| `one` | 0 | 100 |  | 0.500 |",
+        "| `none` | 0 | 100 |  |  |",
+    ]
 
 
 # Variants

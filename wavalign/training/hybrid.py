@@ -147,7 +147,8 @@ class Hybrid:
             ending = "" if name == "all" else f"_{name}"
             metrics |= {f"mix/{key}{ending}": value for key, value in whole.report.items()}
         if "mix/lambda" not in metrics:
-            metrics["mix/lambda"] = float(np.mean([metrics[f"mix/lambda_{name}"] for name in self.mixers]))
+            # Words have a lambda in every run, so runs compare by it; a mean with speech's would be neither.
+            metrics["mix/lambda"] = metrics["mix/lambda_text"]
         return mixes, metrics
 
     def _replies(
