@@ -54,7 +54,17 @@ def _shift(options: argparse.Namespace) -> tuple[dict[str, Any], str, dict[str, 
     cells = [cell for cell in order(variants(options.recipes), [options.seed], setting) if cell.trained]
     if not cells:
         raise ReproduceError(f"No recipe was trained in {options.work} yet; run python -m evaluation.reproduce first.")
-    found = shift(cells, options.limit or 40, options.split)
+    there = [cell for cell in cells if cell.has_weights]
+    if len(there) < len(cells):
+        skipped = (
+            f"{len(cells) - len(there)} of {len(cells)} trained recipes in {options.work} come from records, without "
+            f"weights; python -m evaluation.reproduce --weights --work {options.work} --seeds {options.seed} trains "
+            "them again."
+        )
+        if not there:
+            raise ReproduceError(skipped)
+        print(skipped, file=sys.stderr)
+    found = shift(there, options.limit or 40, options.split)
     return found, table(found), {"observation-shift.svg": chart(found)}
 
 

@@ -7,7 +7,8 @@
     python -m evaluation.reproduce --table                          trains nothing: tables and charts of what is there
 
 What is finished is kept in the work folder and not done again, and with --keep also as a small record in the
-repository, from which tables can be made when the folder is gone; what was interrupted goes on from its last
+repository, from which tables can be made when the folder is gone. A record has no weights: a cell that comes from one
+is trained again when it is to be measured otherwise, or with --weights. What was interrupted goes on from its last
 checkpoint, exactly. The first seed of every recipe comes first, so that --table has something to say early. One core
 is enough.
 """
@@ -90,14 +91,18 @@ def _run(chosen: Sequence[Any], options: argparse.Namespace, setting: Any) -> in
     _say(f"base {setting.base}: {_line(base)} ({base['cpu_s']:.0f} CPU s)")
     failed = []
     for number, cell in enumerate(cells, start=1):
-        if cell.trained and cell.measures is not None:
+        if cell.trained and cell.measures is not None and (cell.has_weights or not options.weights):
+            if options.keep:
+                keep(cell, base, options.records)
             continue
         if deadline is not None and time.monotonic() > deadline:
             _say(f"The minutes are spent; {sum(c.measures is not None for c in cells)} of {len(cells)} cells are done.")
             break
         began = time.process_time()
         try:
-            if not cell.trained and train(cell, _mean_lambda(cell, chosen), deadline) == "stopped":
+            if cell.trained and not cell.has_weights:
+                _say(f"{cell.name}: its weights are not here; it is trained again.")
+            if not cell.has_weights and train(cell, _mean_lambda(cell, chosen), deadline) == "stopped":
                 _say(f"{cell.name}: stopped before its end. The same command goes on.")
                 break
         except (TrainingError, RewardError) as error:
@@ -223,6 +228,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, default=Path("runs/reproduce"), help="where cells are kept")
     parser.add_argument("--records", type=Path, default=RECORDS, help="what is left of cells whose folders are gone")
     parser.add_argument("--keep", action="store_true", help="write such a record of every cell that is finished")
+    parser.add_argument("--weights", action="store_true", help="train finished cells again whose weights are not here")
     parser.add_argument("--table", action="store_true", help="train nothing; write results, page and charts")
     parser.add_argument("--results", type=Path, default=RESULTS, help="with --table: where the results are written")
     parser.add_argument("--page", type=Path, default=PAGE, help="with --table: whose tables are filled in")

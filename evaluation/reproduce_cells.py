@@ -12,6 +12,7 @@ import contextlib
 import gc
 import hashlib
 import json
+import shutil
 import tempfile
 import threading
 import time
@@ -76,6 +77,11 @@ class Cell:
         return (read_json(self.run / RESULT) or {}).get("status") == "completed"
 
     @property
+    def has_weights(self) -> bool:
+        """Whether what was trained can be loaded: a folder laid from its record says what came out, no more."""
+        return self.trained and any((self.run / ADAPTER).glob("*.safetensors"))
+
+    @property
     def measures(self) -> dict[str, Any] | None:
         """What was measured with the setting's sizes; None when nothing was yet."""
         found = read_json(self.folder / MEASURED)
@@ -123,7 +129,7 @@ def order(variants: Sequence[Variant], seeds: Sequence[int], setting: Setting) -
 
 def train(cell: Cell, mean_lambda: float | None, deadline: float | None) -> str:
     """Trains a cell, or goes on with it; returns "completed" or "stopped" (Ctrl-C, or ``deadline`` by
-    ``time.monotonic``).
+    ``time.monotonic``). A finished one whose weights are gone is trained from its beginning.
 
     Raises:
         ReproduceError: when the folder holds a run with other settings.
@@ -132,6 +138,8 @@ def train(cell: Cell, mean_lambda: float | None, deadline: float | None) -> str:
     from wavalign.training.loop import Trainer
 
     refuse_other_settings(cell, mean_lambda)
+    if cell.trained and not cell.has_weights:
+        shutil.rmtree(cell.folder)
     config = cell.config(mean_lambda)
     if not (cell.run / CONFIG).is_file():
         cell.run.mkdir(parents=True, exist_ok=True)

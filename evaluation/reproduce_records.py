@@ -35,7 +35,7 @@ _KEPT = ("step", "step_time", *CURVES, *TRAINING)
 
 
 def keep(cell: Cell, base: Mapping[str, Any], records: Path) -> Path:
-    """Writes the record of a finished cell, and the base's beside it."""
+    """The record of a finished cell, written with the base's beside it; a file that says the same is left alone."""
     lines = [{name: line[name] for name in _KEPT if name in line} for line in cell.metrics]
     found = {
         "base": base["sha256"],
@@ -45,9 +45,10 @@ def keep(cell: Cell, base: Mapping[str, Any], records: Path) -> Path:
         "data": (read_json(cell.folder / DATA) or {}).get("sha256"),
         "clock": json.loads((cell.folder / CLOCK).read_text(encoding="utf-8")),
     }
-    write_json(records / BASE_FILE, base)
     path = _path(cell, records)
-    write_json(path, found)
+    for file, content in ((records / BASE_FILE, base), (path, found)):
+        if read_json(file) != content:
+            write_json(file, content)
     return path
 
 
@@ -91,7 +92,7 @@ def _lay(cell: Cell, found: Mapping[str, Any], mean_lambda: float | None) -> boo
     write_json(draft / MEASURED, found["measured"])
     write_json(draft / CLOCK, found["clock"])
     write_json(draft / DATA, {"sha256": found.get("data")})
-    write_json(run / RESULT, {"status": "completed", "reason": "restored from its record", "weights": False})
+    write_json(run / RESULT, {"status": "completed", "reason": "restored from its record"})
     draft.replace(cell.folder)
     return True
 

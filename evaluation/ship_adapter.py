@@ -95,14 +95,13 @@ def best(recipe: str, seeds: Sequence[int], setting: Setting) -> Cell:
         ReproduceError: see ``ship``.
     """
     cells = [Cell(variant(recipe), seed, setting) for seed in seeds]
-    # A cell that was restored from its record has its metrics, but no weights.
-    cells = [cell for cell in cells if cell.trained and (cell.run / ADAPTER / WEIGHTS).is_file()]
+    cells = [cell for cell in cells if cell.has_weights and (cell.run / ADAPTER / PEFT_CONFIG).is_file()]
     scored = [(_last(cell.metrics, SCORE), cell) for cell in cells]
     scored = [(score, cell) for score, cell in scored if score is not None]
     if not scored:
         raise ReproduceError(
             f"{setting.work} holds no trained adapter of {recipe} for the seeds {' '.join(map(str, seeds))}; run "
-            f"python -m evaluation.reproduce --recipes {recipe} --work {setting.work} first."
+            f"python -m evaluation.reproduce --weights --recipes {recipe} --work {setting.work} first."
         )
     return max(scored, key=lambda pair: pair[0])[1]
 

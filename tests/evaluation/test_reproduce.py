@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation import observations, reproduce, reproduce_cells
+from evaluation import observations, reproduce, reproduce_cells, reproduce_records
 from evaluation.reproduce_cells import DATA, Cell, Setting, base_measures, data_hash, refuse_other_settings, write_json
 from evaluation.reproduce_intervals import Ratio, over_seeds, widening
 from evaluation.reproduce_measure import Sizes
@@ -100,6 +100,53 @@ def test_records_of_other_settings_do_not_count(compared: Path, assets: Path, tm
     assert (tmp_path / "same" / "cells" / "sft" / "seed-1" / "measured.json").is_file()
     assert run(assets, tmp_path / "other", *given, steps=3) == 0
     assert not list((tmp_path / "other").glob("cells/sft/seed-*"))
+
+
+def test_finished_cells_are_recorded_when_that_is_asked_for_later(
+    compared: Path, assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reproduce_cells, "train", _never)
+    given = ["--recipes", "sft", "--keep", "--records", str(tmp_path)]
+    assert run(assets, compared, *given) == 0
+    names = ["base.json", "sft-seed-0.json", "sft-seed-1.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    for name in names:
+        assert json.loads((tmp_path / name).read_text()) == json.loads((compared / "records" / name).read_text())
+    monkeypatch.setattr(reproduce_records, "write_json", _never)  # what says the same is left alone
+    assert run(assets, compared, *given) == 0
+
+
+@pytest.mark.parametrize("asked", [["--spoken", "1"], ["--weights"]])
+def test_a_cell_from_a_record_is_trained_again_where_its_weights_are_needed(
+    asked: list[str], compared: Path, assets: Path, tmp_path: Path
+) -> None:
+    """To be measured otherwise, or because they are asked for; the weights are those that were recorded."""
+    given = ["--recipes", "sft", "--records", str(compared / "records")]
+    assert run(assets, tmp_path, *given, seeds=("0",)) == 0
+    cell = Cell(variant("sft"), 0, Setting(tmp_path, assets, "tiny-base"))
+    assert (cell.trained, cell.has_weights) == (True, False)
+    assert run(assets, tmp_path, *given, *asked, seeds=("0",)) == 0
+    assert cell.has_weights
+    own, first = (place / "cells/sft/seed-0/run/adapter/adapter_model.safetensors" for place in (tmp_path, compared))
+    assert own.read_bytes() == first.read_bytes()
+
+
+def test_the_shift_is_of_cells_whose_weights_are_there(
+    compared: Path, assets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work, page = tmp_path / "work", tmp_path / "page.md"
+    page.write_text("<!-- table: observation-shift -->\n<!-- end -->\n")
+    look = ["shift", "--base", "tiny-base", "--assets", str(assets), "--split", "validation", "--page", str(page)]
+    look += ["--results", str(tmp_path), "--limit", "1", "--work", str(work), "--recipes", "sft", "wavalign"]
+    assert run(assets, work, "--recipes", "sft", "wavalign", "--records", str(compared / "records"), seeds=("0",)) == 0
+    assert observations.main(look) == 1
+    assert "2 of 2 trained recipes" in capsys.readouterr().err
+    assert run(assets, work, "--recipes", "sft", "--weights", seeds=("0",)) == 0
+    assert observations.main(look) == 0
+    said = capsys.readouterr().err
+    assert "1 of 2 trained recipes" in said
+    assert "python -m evaluation.reproduce --weights" in said
+    assert list(json.loads((tmp_path / "observation-shift.json").read_text())["found"]) == ["sft"]
 
 
 def test_finished_cells_are_not_done_again(compared: Path, assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
