@@ -160,7 +160,7 @@ def _summary(cells: Sequence[Any], setting: Any) -> dict[str, Any]:
 def _report(cells: Sequence[Any], setting: Any) -> None:
     from evaluation.figures import table, verdict
     from evaluation.reproduce_claims import claims
-    from evaluation.reproduce_tables import tables
+    from evaluation.reproduce_tables import NOT_RUN, tables
 
     found = _summary(cells, setting)
     if not found["variants"]:
@@ -168,6 +168,9 @@ def _report(cells: Sequence[Any], setting: Any) -> None:
     parts = tables(found)
     for name in ("words", "speech", "against-base", "against-sft", "against-wavalign", "equal-cpu", "cost"):
         print(f"\n{name}\n{parts[name]}")
+    for name in ("ablations", "lora"):
+        if parts[name] != NOT_RUN:
+            print(f"\n{name}\n{parts[name]}")
     sections = claims(found)
     if sections:
         print(f"\n{table(sections)}\n{verdict(sections)}")
@@ -209,7 +212,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m evaluation.reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--recipes", nargs="+", default=["main"], help="recipes, recipe@field=value, main or ablations")
+    parser.add_argument(
+        "--recipes", nargs="+", default=["main"], help="recipes, recipe@field=value, main, ablations or lora"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=200, help="updates of every recipe")
     parser.add_argument("--minutes", type=float, help="stop, saved, after so many minutes on the clock")

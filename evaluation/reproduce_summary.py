@@ -22,7 +22,8 @@ _WINDOW = 10
 
 def summary(cells: Sequence[Cell], base: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
     """Plain JSON: ``base`` and each variant's ``measures``, ``minus_base``, ``minus_sft`` (estimates by measure),
-    its ``runs`` (trajectories of every seed) and ``cpu_s``. Only cells that are measured count.
+    ``minus_wavalign`` and ``minus_full`` (from its twin of all weights), its ``runs`` (trajectories of every seed)
+    and ``cpu_s``. Only cells that are measured count.
     """
     done: dict[Variant, list[Cell]] = {}
     for cell in cells:
@@ -44,6 +45,7 @@ def summary(cells: Sequence[Cell], base: Mapping[str, Any], setting: Setting) ->
             "minus_base": estimates(mine, of_base),
             "minus_sft": _against(own, done, SFT),
             "minus_wavalign": _against(own, done, "wavalign"),
+            "minus_full": _against(own, done, f"{variant.name}-full"),
             "runs": [_trajectories(cell) for cell in own],
             "cpu_s": _estimate(mean_with_t(np.array([training_seconds(cell)[-1][1] for cell in own]))),
         }

@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.reproduce_variants import ReproduceError
+from evaluation.reproduce_variants import ABLATIONS, LORA, MAIN, ReproduceError
 
 Row = Mapping[str, Any]
+Line = tuple[str, Sequence[int], Row, bool]
+"""A line's label, its seeds, its estimates, and whether they are differences."""
+NOT_RUN = "_Not run yet._"
 _WORDS = (
     ("accuracy/sampled", "right, sampled, %", 100.0),
     ("accuracy/greedy", "right, greedy, %", 100.0),
@@ -33,6 +36,18 @@ _DIFFERENCES = (
     ("delivery/own", "delivery", 100.0),
     ("delivery/warm", "delivery at T 0.8", 100.0),
     ("nll/speech", "NLL, speech", 1.0),
+)
+_ABLATIONS = (
+    ("accuracy/sampled", "right, sampled, %", 100.0),
+    ("score/sampled", "score, 1-5", 1.0),
+    ("wer/own", "WER, %", 100.0),
+    ("delivery/own", "delivery right, %", 100.0),
+)
+_LORA = (
+    ("accuracy/sampled", "right, sampled, %", 100.0),
+    ("wer/own", "WER, %", 100.0),
+    ("wer/warm", "WER at T 0.8, %", 100.0),
+    ("delivery/own", "delivery right, %", 100.0),
 )
 _WHERE = (
     ("items/hard", "hard items"),
@@ -58,6 +73,8 @@ def tables(found: Row) -> dict[str, str]:
         ),
         "where": _table(everybody, "measures", [(key, label, 100.0) for key, label in _WHERE]),
         "families": _families(everybody),
+        "ablations": _ablations(rows),
+        "lora": _lora(rows),
         "cost": _cost(rows),
         "equal-cpu": _equal_cpu(found["equal_cpu"], list(rows)),
         "setting": _setting(found),
@@ -98,14 +115,45 @@ def _table(
     signed: bool = False,
     seeds: bool = False,
 ) -> str:
-    shown = [column for column in columns if any(column[0] in row[block] for row in rows.values())]
-    if not rows or not shown:
+    return _lines([(f"`{name}`", row["seeds"], row[block], signed) for name, row in rows.items()], columns, seeds)
+
+
+def _ablations(rows: Mapping[str, Row]) -> str:
+    chosen = {name: rows[name] for name in (*ABLATIONS, "fixed-0.3") if name in rows}
+    if chosen.keys() <= set(MAIN):
+        return NOT_RUN
+    lines = [(f"`{name}`", row["seeds"], row["measures"], False) for name, row in chosen.items()]
+    return _lines(lines + _paired(chosen, "minus_wavalign", "`wavalign`"), _ABLATIONS, seeds=True)
+
+
+def _lora(rows: Mapping[str, Row]) -> str:
+    chosen = {name: rows[name] for name in LORA if name in rows}
+    if chosen.keys() <= set(MAIN):
+        return NOT_RUN
+    lines = [(f"`{name}`", row["seeds"], row["measures"], False) for name, row in chosen.items()]
+    lines += [(f"`{name}` minus base", row["seeds"], row["minus_base"], True) for name, row in chosen.items()]
+    for name, row in chosen.items():
+        lines += _paired({name: row}, "minus_full", f"`{name}-full`")
+    return _lines(lines, _LORA, seeds=True)
+
+
+def _paired(rows: Mapping[str, Row], block: str, other: str) -> list[Line]:
+    """Differences from ``other``, of the variants that have seeds in common with it."""
+    return [
+        (f"`{name}` minus {other}", row[block]["seeds"], row[block], True) for name, row in rows.items() if row[block]
+    ]
+
+
+def _lines(lines: Sequence[Line], columns: Sequence[tuple[str, str, float]], seeds: bool) -> str:
+    """Columns that no line has are left out."""
+    shown = [column for column in columns if any(column[0] in estimates for _, _, estimates, _ in lines)]
+    if not shown:
         return "_Nothing measured yet._"
     head = ["", *(["seeds"] if seeds else []), *(label for _, label, _ in shown)]
     body = []
-    for name, row in rows.items():
-        cells = [_cell(row[block].get(key), factor, signed) for key, _, factor in shown]
-        body.append([f"`{name}`", *([str(len(row["seeds"]) or "")] if seeds else []), *cells])
+    for label, of_seeds, estimates, signed in lines:
+        cells = [_cell(estimates.get(key), factor, signed) for key, _, factor in shown]
+        body.append([label, *([str(len(of_seeds) or "")] if seeds else []), *cells])
     return markdown(head, body)
 
 

@@ -47,7 +47,8 @@ NAMED: dict[str, str] = {
     "sft-full": "sft@tuning.kind=full",
 }
 """Variants with names of their own: the paper's ablations, the constant it lacks, and all weights instead of LoRA."""
-SETS: dict[str, tuple[str, ...]] = {"main": MAIN, "ablations": ABLATIONS}
+LORA = ("wavalign", "wavalign-full", "sft", "sft-full")
+SETS: dict[str, tuple[str, ...]] = {"main": MAIN, "ablations": ABLATIONS, "lora": LORA}
 SHORT = {"mix.ema": "method.mix.alpha", "lr": "optimiser.lr", "group": "rollouts.group_size"}
 _OVERRIDE = re.compile(r",(?=[A-Za-z_][A-Za-z0-9_.]*=)")
 _MEAN = re.compile(r"mean\(([^()]+)\)")

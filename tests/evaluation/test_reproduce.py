@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from evaluation import observations, reproduce, reproduce_cells, reproduce_records
+from evaluation.figures import Figure, Section, verdict
 from evaluation.reproduce_cells import DATA, Cell, Setting, base_measures, data_hash, refuse_other_settings, write_json
+from evaluation.reproduce_claims import claims
 from evaluation.reproduce_intervals import Ratio, over_seeds, widening
 from evaluation.reproduce_measure import Sizes
 from evaluation.reproduce_summary import _reached, estimates, ratios
-from evaluation.reproduce_tables import PLACE, _cost, filled, tables
+from evaluation.reproduce_tables import PLACE, _ablations, _cost, _lora, filled, tables
 from evaluation.reproduce_variants import ABLATIONS, MAIN, NAMED, ReproduceError, tuned_values, variant, variants
 from tests.training.tiny_run import make_assets
 from wavalign.training.config import ConfigError, HybridMethod
@@ -293,6 +295,86 @@ def test_the_words_lambda_stands_beside_speechs_own() -> None:
         "| `one` | 0 | 100 |  | 0.500 |",
         "| `none` | 0 | 100 |  |  |",
     ]
+
+
+def test_ablations_and_all_weights_have_places_of_their_own() -> None:
+    """Without such variants the places say so; with one, it stands beside what it is compared with, in pairs."""
+    main = {name: _row(0.5) for name in ("wavalign", "hybrid-fixed", "sft")}
+    assert _ablations(main) == _lora(main) == "_Not run yet._"
+    ablated = _ablations(main | {"no-ema": _row(0.6, minus_wavalign={"accuracy/sampled": _e(0.1), "seeds": [0]})})
+    assert ablated.splitlines()[2:] == [
+        "| `wavalign` | 2 | 50.0 (45.0 to 55.0) |",
+        "| `hybrid-fixed` | 2 | 50.0 (45.0 to 55.0) |",
+        "| `no-ema` | 2 | 60.0 (55.0 to 65.0) |",
+        "| `no-ema` minus `wavalign` | 1 | **+10.0 (+5.0 to +15.0)** |",
+    ]
+    main["wavalign"] = _row(0.5, minus_full={"accuracy/sampled": _e(-0.02), "seeds": [0, 1]})
+    assert _lora(main | {"wavalign-full": _row(0.52)}).splitlines()[2:] == [
+        "| `wavalign` | 2 | 50.0 (45.0 to 55.0) |",
+        "| `wavalign-full` | 2 | 52.0 (47.0 to 57.0) |",
+        "| `sft` | 2 | 50.0 (45.0 to 55.0) |",
+        "| `wavalign` minus base | 2 | **+10.0 (+5.0 to +15.0)** |",
+        "| `wavalign-full` minus base | 2 | **+12.0 (+7.0 to +17.0)** |",
+        "| `sft` minus base | 2 | **+10.0 (+5.0 to +15.0)** |",
+        "| `wavalign` minus `wavalign-full` | 2 | -2.0 (-7.0 to +3.0) |",
+    ]
+
+
+def _e(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.05, "high": value + 0.05, "n": 9}
+
+
+def _row(right: float, **blocks: Any) -> dict[str, Any]:
+    """A variant of two seeds, on a base that is right in 0.4."""
+    own = {"measures": {"accuracy/sampled": _e(right)}, "minus_base": {"accuracy/sampled": _e(right - 0.4)}}
+    return {"seeds": [0, 1], "minus_wavalign": {}, "minus_full": {}, **own, **blocks}
+
+
+# Claims
+
+
+def _claimed(rows: dict[str, Any]) -> dict[str, Figure]:
+    return {figure.id.removeprefix("comparison/"): figure for figure in claims({"variants": rows})[0].figures}
+
+
+def test_an_advantage_in_speech_is_one_figure_that_can_fail() -> None:
+    """WER -3 (-8 to 2), at T 0.8 -6 (-11 to -1); delivery 4 (-1 to 9), at T 0.8 5.5 (0.5 to 10.5): the interval of WER
+    at T 0.8 ends 1 point from 0, and no other does better. Without the two at T 0.8 the best end is -1 point."""
+    own = {"accuracy/sampled": _e(0.0), "wer/own": _e(-0.03), "delivery/own": _e(0.04), "seeds": [0]}
+    clear = own | {"wer/warm": _e(-0.06), "delivery/warm": _e(0.055)}
+    figure = _claimed({"alpo-anchored": _row(0.5, minus_wavalign=clear)})["alpo-anchored/minus_wavalign/speech"]
+    assert (figure.value, figure.n, figure.met) == (pytest.approx(0.01), 1, True)
+    assert "WER at T 0.8, the best of 4" in figure.note
+    unclear = _claimed({"alpo-anchored": _row(0.5, minus_wavalign=own)})
+    figure = unclear["alpo-anchored/minus_wavalign/speech"]
+    assert (figure.value, figure.met) == (pytest.approx(-0.01), False)
+    assert figure.label in verdict([Section("", (figure,))])
+    assert unclear["alpo-anchored/minus_wavalign/accuracy/sampled"].met  # words are judged apart
+
+
+@pytest.mark.parametrize(
+    ("wer", "met", "said"),
+    [
+        (-0.04, True, "whole interval on the right side"),
+        (0.01, True, "the interval includes the bound"),
+        (0.04, False, "the interval includes the bound"),
+        (0.08, False, "whole interval on the wrong side"),
+    ],
+)
+def test_a_value_is_judged_and_its_interval_is_told(wer: float, met: bool, said: str) -> None:
+    """At most 2 points more WER than the base; the interval reaches 5 points to each side."""
+    row = _row(0.5, minus_base={"wer/own": _e(wer)})
+    figure = _claimed({"wavalign": row})["wavalign/minus_base/wer/own"]
+    assert (figure.met, figure.note, figure.n) == (met, f"n: seeds; {said}", 2)
+
+
+def test_an_adapter_is_judged_by_its_speech_too() -> None:
+    """0.1 of 0.12 gained is 83 %, but the delivery is 4 points below all weights', where 3 are allowed."""
+    pairs = {"wer/own": _e(0.01), "delivery/own": _e(-0.04), "seeds": [0]}
+    found = _claimed({"wavalign": _row(0.5, minus_full=pairs), "wavalign-full": _row(0.52)})
+    assert found["lora_share"].value == pytest.approx(0.1 / 0.12)
+    judged = ("lora_share", "wavalign/minus_full/wer/own", "wavalign/minus_full/delivery/own")
+    assert [found[name].met for name in judged] == [True, True, False]
 
 
 # Variants
