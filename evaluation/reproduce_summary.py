@@ -18,6 +18,8 @@ CURVES = ("eval/semantic/accuracy", "eval/acoustic/wer", "eval/acoustic/delivery
 TRAINING = ("mix/lambda", "mix/lambda_speech", "reward", "loss/sft_speech", "grad_norm", "frac_reward_zero_std")
 _WINDOW = 10
 """Steps whose mean is one point of a training curve."""
+_BEYOND = 1.02
+"""A run's last evaluation holds for so much more time than it took, no longer."""
 
 
 def summary(cells: Sequence[Cell], base: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
@@ -115,11 +117,12 @@ def _trajectories(cell: Cell) -> dict[str, Any]:
 def equal_cpu(rows: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What each variant had reached on validation prompts when equal seconds of CPU were spent on its steps.
 
-    The budgets are the variants' own totals, so each has one at which its run just ended. Between two evaluations of
+    The budgets are the totals of the variants' fastest runs, so each variant has one at which it just ended; of totals
+    within 15 % of each other the smallest stands for all, which every run had then reached. Between two evaluations of
     a run the line is straight; a run that is over at a budget has no value there.
     """
-    totals = sorted({round(row["cpu_s"]["value"]) for row in rows.values() if row["cpu_s"]})
-    budgets: list[int] = []
+    totals = sorted(min(run["cpu_s"] for run in row["runs"]) for row in rows.values() if row["runs"])
+    budgets: list[float] = []
     for total in totals:
         if not budgets or total > 1.15 * budgets[-1]:
             budgets.append(total)
@@ -136,8 +139,7 @@ def _reached(runs: Sequence[Mapping[str, Any]], budget: float) -> dict[str, Any]
         values = []
         for run in runs:
             curve = run.get(name, [])
-            # A run that ends within a few per cent of the budget counts as having reached it.
-            if len(curve) > 1 and budget <= 1.15 * curve[-1][1]:
+            if len(curve) > 1 and budget <= _BEYOND * curve[-1][1]:
                 values.append(np.interp(budget, [point[1] for point in curve], [point[2] for point in curve]))
         if len(values) == len(runs) and values:
             result[name] = _estimate(mean_with_t(np.array(values)))

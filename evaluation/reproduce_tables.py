@@ -49,6 +49,11 @@ _LORA = (
     ("wer/warm", "WER at T 0.8, %", 100.0),
     ("delivery/own", "delivery right, %", 100.0),
 )
+_ALONG = (
+    ("eval/semantic/accuracy", "right, %"),
+    ("eval/acoustic/wer", "WER, %"),
+    ("eval/acoustic/delivery", "delivery right, %"),
+)
 _WHERE = (
     ("items/hard", "hard items"),
     ("items/easy", "easy items"),
@@ -207,20 +212,25 @@ def _mean_lambda(runs: Sequence[Row]) -> str:
 
 
 def _equal_cpu(table: Sequence[Row], names: Sequence[str]) -> str:
-    """Rows are variants, columns budgets: right replies and word errors on validation prompts."""
+    """A table a measure: rows are variants, columns budgets, values those on validation prompts."""
     columns = [column for column in table if column["variants"]]
     if not columns:
         return "_No evaluations along the runs._"
-    body = []
-    for name in names:
-        cells = []
-        for column in columns:
-            reached = column["variants"].get(name, {})
-            right, errors = reached.get("eval/semantic/accuracy"), reached.get("eval/acoustic/wer")
-            text = "" if right is None else f"{100 * right['value']:.1f}"
-            cells.append(text if errors is None else f"{text} / {100 * errors['value']:.1f}")
-        body.append([f"`{name}`", *cells])
-    return markdown(["right % / WER %, after CPU seconds:", *(f"{column['cpu_s']}" for column in columns)], body)
+    budgets = [f"{column['cpu_s']:.0f} s" for column in columns]
+    parts = []
+    for key, label in _ALONG:
+        reached = {name: [column["variants"].get(name, {}).get(key) for column in columns] for name in names}
+        body = [[f"`{name}`", *(_with_runs(estimate) for estimate in row)] for name, row in reached.items()]
+        if any(estimate for row in reached.values() for estimate in row):
+            parts.append(markdown([f"{label}, after", *budgets], body))
+    return "\n\n".join(parts)
+
+
+def _with_runs(estimate: Row | None) -> str:
+    """In per cent; one run has no interval over runs."""
+    if estimate is None:
+        return ""
+    return _cell(estimate, 100.0, False) if estimate["n"] > 1 else f"{100 * estimate['value']:.1f}"
 
 
 def _setting(found: Row) -> str:

@@ -18,8 +18,8 @@ from evaluation.reproduce_cells import DATA, Cell, Setting, base_measures, data_
 from evaluation.reproduce_claims import claims
 from evaluation.reproduce_intervals import Ratio, over_seeds, widening
 from evaluation.reproduce_measure import Sizes
-from evaluation.reproduce_summary import _reached, estimates, ratios
-from evaluation.reproduce_tables import PLACE, _ablations, _cost, _lora, filled, tables
+from evaluation.reproduce_summary import _reached, equal_cpu, estimates, ratios
+from evaluation.reproduce_tables import PLACE, _ablations, _cost, _equal_cpu, _lora, filled, tables
 from evaluation.reproduce_variants import ABLATIONS, MAIN, NAMED, ReproduceError, tuned_values, variant, variants
 from tests.training.tiny_run import make_assets
 from wavalign.training.config import ConfigError, HybridMethod
@@ -482,10 +482,36 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
 
 
 def test_equal_time_is_read_off_the_curve_between_two_evaluations() -> None:
-    """Right at 10 s: 0.4, at 30 s: 0.6; at 20 s 0.5. A run that ended at 30 s has no value at 60 s."""
+    """Right at 10 s: 0.4, at 30 s: 0.6; at 20 s 0.5. A run that ended at 30 s has its last value until 30.6 s."""
     runs = [{"eval/semantic/accuracy": [[0, 0.0, 0.3], [5, 10.0, 0.4], [10, 30.0, 0.6]]}]
     assert _reached(runs, 20)["eval/semantic/accuracy"]["value"] == pytest.approx(0.5)
-    assert _reached(runs, 60) == {}
+    assert _reached(runs, 30.6)["eval/semantic/accuracy"]["value"] == pytest.approx(0.6)
+    assert _reached(runs, 31) == {}
+
+
+def test_budgets_are_totals_that_every_run_of_a_variant_had_reached() -> None:
+    """Runs of 100 and 130 s, and one of 112 s: its total is within 15 % of 100 s, which stands for both. A run of
+    300 s is over later than all others; at 100 s it was a third of its way from 0.2 to 0.8."""
+    found = equal_cpu({"fast": _runs(100, 130), "near": _runs(112), "slow": _runs(300)})
+    assert [column["cpu_s"] for column in found] == [100, 300]
+    assert [list(column["variants"]) for column in found] == [["fast", "near", "slow"], ["slow"]]
+    at_once = found[0]["variants"]
+    assert at_once["slow"]["eval/semantic/accuracy"]["value"] == pytest.approx(0.4)
+    # 0.8 and 0.2 + 0.6 * 100 / 130 = 0.66154: mean 0.73077, Student's half width 12.706 * 0.06923 = 0.87965.
+    fast = at_once["fast"]["eval/semantic/accuracy"]
+    assert (fast["value"], fast["high"] - fast["value"]) == pytest.approx((0.73077, 0.87965), abs=1e-4)
+    text = _equal_cpu(found, ["fast", "slow"])
+    assert text.splitlines() == [
+        "| right, %, after | 100 s | 300 s |",
+        "|---|---|---|",
+        "| `fast` | 73.1 (-14.9 to 161.0) |  |",
+        "| `slow` | 40.0 | 80.0 |",
+    ]
+
+
+def _runs(*seconds: float) -> dict[str, Any]:
+    """Right in 0.2 at the start and in 0.8 at the end."""
+    return {"runs": [{"cpu_s": end, "eval/semantic/accuracy": [[0, 0.0, 0.2], [9, end, 0.8]]} for end in seconds]}
 
 
 def _never(*_: Any, **__: Any) -> Any:
