@@ -77,7 +77,7 @@ def _prepared(options: argparse.Namespace) -> Path:
     config = load_config(options.config, options.overrides)
     if int(os.environ.get("LOCAL_RANK", 0)) > 0 or int(os.environ.get("RANK", 0)) > 0:
         if options.run is None:
-            raise ConfigError("With several processes, name the run's folder with --run.")
+            raise ConfigError("With several processes, name the run's folder with --folder.")
         return options.run
     folder = options.run or _new_folder(options.home / RUNS, config.name)
     if (folder / CONFIG).exists():

@@ -34,8 +34,28 @@ class Unreliable(Letters):
         return [None if i % 3 == 0 else score for i, score in enumerate(super().score(answers))]
 
 
+class Indifferent(Letters):
+    """3 for every reply."""
+
+    name = "indifferent"
+
+    def score(self, answers: Sequence[Answer]) -> list[float | None]:
+        return [3.0 for _ in answers]
+
+
+class Broken(Letters):
+    """It always fails."""
+
+    name = "broken"
+
+    def score(self, answers: Sequence[Answer]) -> list[float | None]:
+        return [None for _ in answers]
+
+
 REWARDS["letters"] = "tests.training.letters:Letters"
 REWARDS["unreliable"] = "tests.training.letters:Unreliable"
+REWARDS["indifferent"] = "tests.training.letters:Indifferent"
+REWARDS["broken"] = "tests.training.letters:Broken"
 
 if __name__ == "__main__":
     import tests.training.letters  # noqa: F401  (under its own name, as the registry imports it)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -217,6 +218,35 @@ def test_chord_weighs_each_demonstrated_token_by_p_times_one_minus_p():
     loss = hybrid.loss(flat, Scores(logp, torch.zeros_like(logp)), plan)
     count = int(flat.target.sum())
     assert loss.value.item() == pytest.approx(float((-(p.log()) * p * (1 - p))[:count].sum()) / count)
+
+
+def test_chord_of_one_channel_leaves_the_other_as_it_is():
+    """Text 1 2 END, speech 11 12 13, TURN_END: with chord on speech alone, only its tokens weigh p (1 - p) = 0.09."""
+    routed = PolicyGradient(scope="routed")
+    config = HybridMethod(
+        preference=routed, mix=FixedMix(rl=0.0), mix_per_channel=True, mix_speech=ChordMix(anchor=1.0)
+    )
+    hybrid = Hybrid(config, Policy(), group_size=2, longest=10)
+    plan = plan_of(hybrid, rewarded(REPLIES, [[3, 3]], text=[[3, 3]], speech=[[3, 3]]))
+    flat = flatten(plan.units, torch.device("cpu"))
+    logp = torch.where(flat.target, math.log(0.9), 0.0)
+    loss = hybrid.loss(flat, Scores(logp, torch.zeros_like(logp)), plan)
+    assert loss.value.item() == pytest.approx(-math.log(0.9) * (4 + 3 * 0.09) / 7)
+
+
+def test_each_channel_is_held_by_its_own_count_unless_all_tokens_are_one_term():
+    """Words of 3 and 2 tokens, speech of 2 and 3; two replies."""
+
+    def held(scope: str) -> list[list[float]]:
+        plan = plan_of(method(scope, kl_text=0.1, kl_speech=0.2), rewarded(REPLIES, [[5, 1]]))
+        return [completion.divergence.tolist() for completion in plan.units[0].completions[:2]]
+
+    first, second = held("text")
+    assert first == pytest.approx([0.1 / 6] * 3 + [0.2 / 4] * 2 + [0])
+    assert second == pytest.approx([0.1 / 4] * 2 + [0.2 / 6] * 3 + [0])
+    first, second = held("all")
+    assert first == pytest.approx([0.1 / 10] * 3 + [0.2 / 10] * 2 + [0])
+    assert second == pytest.approx([0.1 / 10] * 2 + [0.2 / 10] * 3 + [0])
 
 
 def test_dapo_leaves_groups_without_differences_out_of_its_mean():

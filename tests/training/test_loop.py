@@ -18,7 +18,7 @@ from wavalign.models.registry import Registry
 from wavalign.training.config import TrainConfig
 from wavalign.training.config_files import recipes
 from wavalign.training.journal import read_lines, read_metrics
-from wavalign.training.loop import Trainer
+from wavalign.training.loop import Trainer, TrainingError
 
 TIMES = ("time", "attempt", "step_time", "perf/", "memory/")
 
@@ -249,6 +249,29 @@ def test_failed_rewards_are_counted_and_learned_around(assets, tmp_path) -> None
     assert line["rewards/letters/failed_frac"] == 0
     assert np.isfinite(line["reward"])
     assert any(event["event"] == "failed rewards" for event in read_lines(tmp_path / "events.jsonl"))
+
+
+@pytest.mark.parametrize("reward", ["indifferent", "broken"])
+def test_a_batch_that_nothing_can_be_learned_from_is_no_error(reward, assets, tmp_path) -> None:
+    """DAPO leaves groups without differences out, and a failed reward moves nobody: no token is wanted."""
+    config = small(
+        "grpo-text",
+        rewards={"weights": {"letters": 0.0, reward: 1.0}, "max_failed_share": 1.0},
+        method={"preference": {"objective": "dapo"}},
+    )
+    trainer = Trainer(config, tmp_path, assets, quiet=True)
+    before = learned(trainer)
+    assert trainer.run() == "completed"
+    assert torch.equal(learned(trainer), before)
+    assert [line["loss"] for line in measured(tmp_path)] == [0.0, 0.0]
+
+
+def test_a_run_without_anything_to_learn_from_says_so_and_ends(assets, tmp_path) -> None:
+    config = small("dpo-text", steps=9, limits={"idle_steps": 2}, method={"pairs": {"least_gap": 4.0}})
+    with pytest.raises(TrainingError, match=r"Nothing was learnt in 3 steps in a row: .*no preference pair"):
+        train(config, tmp_path, assets)
+    idle = [event["step"] for event in read_lines(tmp_path / "events.jsonl") if event["event"] == "idle"]
+    assert idle == [1, 2, 3]
 
 
 def test_replies_of_words_alone_say_so(assets, tmp_path) -> None:

@@ -5,6 +5,7 @@ All runs in two processes are made by one launch, through the file that the docu
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -38,6 +39,7 @@ def configs(neox: Path) -> dict[str, TrainConfig]:
         "lora": small("alpo-anchored", **SIZE, **EVALUATED),
         "full": small("wavalign", **SIZE, **FULL),
         "resumed": small("wavalign", **SIZE, **FULL),
+        "interrupted": small("sft", parallel="ddp", **(SIZE | {"steps": 3, "checkpoints": {"every": 3}})),
         "neox": small("wavalign", parallel="fsdp2", **(SIZE | {"steps": 1}), assets=str(neox)),
     }
 
@@ -52,7 +54,7 @@ def runs(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     tiny.make_tiny_checkpoint(neox / "tiny-base", architecture="gpt_neox")
     for name, config in configs(neox).items():
         save_config(config, two / f"{name}.yaml")
-        if name != "resumed":
+        if name not in ("resumed", "interrupted"):
             train(config, one / name, assets)
     shutil.copytree(one / "full", one / "resumed")
     shutil.copytree(one / "full" / "checkpoints" / "step-1", two / "resumed" / "checkpoints" / "step-1")
@@ -126,6 +128,12 @@ def test_a_run_begun_by_two_processes_goes_on_in_one(name: str, runs, assets: Pa
     straight, alone = measured(one)[-1], measured(tmp_path)[-1]
     assert alone["loss"] == pytest.approx(straight["loss"], rel=1e-3, abs=1e-4)
     assert alone["mix/lambda"] == pytest.approx(straight["mix/lambda"], abs=1e-9)
+
+
+def test_what_one_process_is_asked_all_of_them_do(runs: tuple[Path, Path]) -> None:
+    result = json.loads((runs[1] / "interrupted" / "result.json").read_text())
+    assert (result["status"], result["reason"], result["step"]) == ("stopped", "interrupted", 1)
+    assert [event["step"] for event in events(runs[1] / "interrupted", "saved")] == [1]
 
 
 def test_a_launch_with_fsdp_is_not_taken_for_ddp(assets: Path, tmp_path: Path, monkeypatch) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.training.test_hybrid import END, REPLIES, TURN_END, Policy, example, rewarded
 from wavalign.dialogue import Dialogue, Turn
+from wavalign.rewards.combine import RewardMix
+from wavalign.rewards.config import RewardConfig
+from wavalign.rewards.registry import RewardContext
 from wavalign.training.batch import flatten
-from wavalign.training.config import PreferenceMethod
+from wavalign.training.config import ConfigError, PreferenceMethod
 from wavalign.training.examples import Example
+from wavalign.training.pairs import PairConfig
 from wavalign.training.plan import Plan, Scores
-from wavalign.training.preference import Preference
+from wavalign.training.preference import Preference, refuse_unpaired
 from wavalign.training.world import Alone
 
 
@@ -35,6 +40,14 @@ def test_the_best_reply_stands_against_the_worst():
     assert (chosen.side, rejected.side) == (1, -1)
     assert list(chosen.tokens) == REPLIES[0][1]
     assert list(rejected.tokens) == REPLIES[0][0]
+
+
+def test_pairs_need_a_reward_for_each_channel_that_counts(tmp_path: Path):
+    words = RewardMix.of(RewardConfig(weights={"answer": 1.0}), RewardContext(tmp_path))
+    with pytest.raises(ConfigError, match=r"acoustic scores too .*judges speech"):
+        refuse_unpaired(PreferenceMethod(), words)
+    refuse_unpaired(PreferenceMethod(pairs=PairConfig(semantic_weight=1.0)), words)
+    refuse_unpaired(PreferenceMethod(source="data"), words)
 
 
 def test_replies_that_are_too_alike_are_no_pair():

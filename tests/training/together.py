@@ -30,7 +30,20 @@ def main(assets: Path, folder: Path) -> None:
         PartialState._shared_state["distributed_type"] = DistributedType.MULTI_CPU
         trainer = Trainer(config, path.with_suffix(""), assets, quiet=True)
         assert trainer.accelerator.is_fsdp2 == trainer.trainee.sharded == (config.parallel != "ddp")
+        if path.stem == "interrupted" and trainer.world.rank == 0:
+            _interrupt(trainer)
         trainer.run()
+
+
+def _interrupt(trainer: Trainer) -> None:
+    """A signal that reaches this process alone, in its first step."""
+    step = trainer._one_step
+
+    def interrupted() -> dict[str, float]:
+        trainer.stop.ask("interrupted")
+        return step()
+
+    trainer._one_step = interrupted
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from wavalign.models.protocol import TrainablePolicy
 from wavalign.training import objectives
 from wavalign.training.advantages import Scale, group_advantages, uniform_groups
 from wavalign.training.batch import Completion, Flat, Unit
-from wavalign.training.channels import NAMES, SPEECH, TEXT, channels_of, mask_of
+from wavalign.training.channels import FORMAT, NAMES, SPEECH, TEXT, channels_of, mask_of
 from wavalign.training.config import Anchor, HybridMethod
 from wavalign.training.credit import speech_advantages
 from wavalign.training.examples import Example
@@ -114,7 +114,7 @@ class Hybrid:
             Unit(prompt, [*(reply for reply in group if reply.tokens), *([target] if target else [])])
             for prompt, group, target in zip(encoded, replies, targets, strict=True)
         ]
-        chord = any(mix.tokens == "chord" for mix in mixes.values())
+        chord = tuple(int(channel) for channel, mix in self._anchors(mixes).items() if mix.tokens == "chord")
         return Plan([unit for unit in units if unit.completions], metrics, chord)
 
     def _terms(self, rewarded: Rewarded) -> list[Term]:
@@ -191,18 +191,21 @@ class Hybrid:
         return completions
 
     def _hold(self, completions: list[list[Completion]], rewarded: Rewarded, world: World) -> None:
-        """The divergence's weights: its channels' tokens together are normalised as the preference term is."""
+        """The divergence's weights, normalised as the preference term is: all tokens together where that term reaches
+        all of them, each channel by its own count elsewhere."""
         betas = {TEXT: self.config.preference.kl_text, SPEECH: self.config.preference.kl_speech}
         held = [channel for channel, beta in betas.items() if beta > 0]
-        masks = [[np.isin(c.channels, held) for c in group] for group in completions]
+        together = [held] if self.config.preference.scope == "all" else [[channel] for channel in held]
         known = np.isfinite(rewarded.combined)
         if self.config.preference.scope == "routed":  # a reply that nobody was to hear is held too
             known |= np.isfinite(rewarded.channel["text"])
-        weights = self._global_weights(masks, known, world)
-        for p, group in enumerate(completions):
-            for k, completion in enumerate(group):
-                for channel in held:
-                    completion.divergence[completion.channels == channel] = betas[channel] * weights[p, k]
+        for channels in together:
+            masks = [[np.isin(c.channels, channels) for c in group] for group in completions]
+            weights = self._global_weights(masks, known, world)
+            for p, group in enumerate(completions):
+                for k, completion in enumerate(group):
+                    for channel in channels:
+                        completion.divergence[completion.channels == channel] = betas[channel] * weights[p, k]
 
     def _global_weights(self, masks: list[list[np.ndarray]], valid: np.ndarray, world: World) -> np.ndarray:
         """The weight (P, K) of each masked token of this process's replies, normalised over all processes' valid ones.
@@ -220,7 +223,7 @@ class Hybrid:
     def _targets(
         self, examples: list[Example], mixes: Mapping[str, MixWeights], world: World
     ) -> list[Completion | None]:
-        mix = {channel: mixes[name if name in mixes else "all"] for channel, name in NAMES.items() if name != "format"}
+        mix = self._anchors(mixes)
         return demonstrations(
             self.policy,
             examples,
@@ -229,6 +232,11 @@ class Hybrid:
             speech=mix[SPEECH].anchor,
             world=world,
         )
+
+    def _anchors(self, mixes: Mapping[str, MixWeights]) -> dict[int, MixWeights]:
+        """Whose weights a demonstration's tokens of each channel have; marks go with the words."""
+        names = {TEXT: "text", FORMAT: "text", SPEECH: "speech"}
+        return {channel: mixes[name if name in mixes else "all"] for channel, name in names.items()}
 
     def loss(self, flat: Flat, scores: Scores, plan: Plan) -> Loss:
         logp = scores.logp
@@ -247,7 +255,10 @@ class Hybrid:
             drawn["ratio/cut"] = float((weight[known] >= self.truncate).sum())
         value = objectives.weighted_sum(surrogate.loss, gain * flat.mix)
         nll = objectives.negative_log_likelihood(logp)
-        shares = flat.demonstration * objectives.chord_weight(logp) if plan.chord else flat.demonstration
+        shares = flat.demonstration
+        if plan.chord:
+            own = torch.isin(flat.channel, torch.tensor(plan.chord, device=flat.channel.device))
+            shares = shares * torch.where(own, objectives.chord_weight(logp), 1.0)
         value = value + objectives.weighted_sum(nll, shares)
         reply = ~flat.target
         sums = {"loss/rl": float(objectives.weighted_sum(surrogate.loss.detach(), gain)), **drawn}

@@ -1,7 +1,7 @@
 """The training loop, read from top to bottom: sample, reward, weigh, one forward, one step; then measure and save.
 
     python -m wavalign.train wavalign/recipes/wavalign.yaml
-    torchrun --nproc-per-node 2 -m wavalign.train wavalign/recipes/wavalign.yaml --run runs/two
+    torchrun --nproc-per-node 2 -m wavalign.train wavalign/recipes/wavalign.yaml --folder runs/two
 
 A step is a pure function of the weights, the optimiser, lambda and the step's number: prompts are drawn by position,
 replies and dropout are seeded by step. So a run that is resumed from a checkpoint goes on exactly.
@@ -35,7 +35,7 @@ from wavalign.training.mirrors import mirrors_of
 from wavalign.training.optimiser import optimiser_of
 from wavalign.training.order import Order
 from wavalign.training.plan import Method, Plan, Scores
-from wavalign.training.preference import Preference
+from wavalign.training.preference import Preference, refuse_unpaired
 from wavalign.training.provenance import provenance_of
 from wavalign.training.rollouts import Local, Sampler, step_seed
 from wavalign.training.schedule import learning_rate
@@ -118,6 +118,7 @@ class Trainer:
         self.tokens = 0
         self.skipped = 0
         self.skipped_in_a_row = 0
+        self.idle_in_a_row = 0
         self.broken: set[str] = set()
         self.stop = StopRequest()
 
@@ -152,7 +153,8 @@ class Trainer:
                 self._log(mirrors, metrics)
                 bar.update()
                 bar.set_postfix_str(_shown(metrics))
-                if self._due(self.config.checkpoints.every) or self.stop.reason:
+                # A process that alone knows of a request to stop must not save alone: all of them agree first.
+                if self._due(self.config.checkpoints.every):
                     self._save()
         if self.served:
             self.served.close()
@@ -190,9 +192,12 @@ class Trainer:
     def _learn(self, plan: Plan, seconds: dict[str, float]) -> dict[str, float]:
         """The optimiser steps on one batch; metrics of the last of them."""
         metrics = {"loss": 0.0}  # a batch without preference pairs teaches nothing
-        groups = [[plan.units[place] for place in each] for each in micro_batches(plan.units, self.config.micro_batch)]
+        # A forward of which no token is wanted (uniform groups that DAPO leaves out, failed rewards) has no gradient.
+        units = [unit for unit in plan.units if any(len(each.wanted) for each in unit.completions)]
+        groups = [[units[place] for place in each] for each in micro_batches(units, self.config.micro_batch)]
         # Every process takes part in as many forwards as the one with the most work.
         most = max(self.world.gather(len(groups)))
+        self._count_idle(most == 0)
         groups += [[_nothing()]] * (most - len(groups))
         old: list[torch.Tensor | None] = [None] * most
         references: list[torch.Tensor | None] = [None] * most
@@ -202,15 +207,15 @@ class Trainer:
             torch.manual_seed(step_seed(self.config.seed, self.step) % 2**31 + update)
             total: dict[str, float] = {}
             value = 0.0
-            for number, units in enumerate(groups):
+            for number, each in enumerate(groups):
                 last = number + 1 == most
                 if self.method.needs_reference and references[number] is None:
-                    references[number] = self.trainee.reference_logprobs(units)
+                    references[number] = self.trainee.reference_logprobs(each)
                 if last:
-                    part = self._backward(units, plan, references[number], old, number, updates)
+                    part = self._backward(each, plan, references[number], old, number, updates)
                 else:
                     with self.accelerator.no_sync(self.trainee.module):
-                        part = self._backward(units, plan, references[number], old, number, updates)
+                        part = self._backward(each, plan, references[number], old, number, updates)
                 value += part.pop("value")
                 for name, amount in part.items():
                     total[name] = total.get(name, 0.0) + amount
@@ -270,6 +275,20 @@ class Trainer:
             )
         return {"grad_norm": norm, "learning_rate": rate, "skipped_steps": float(self.skipped)}
 
+    def _count_idle(self, idle: bool) -> None:
+        """Raises:
+        TrainingError: when a run has nothing to learn from in too many steps in a row.
+        """
+        self.idle_in_a_row = self.idle_in_a_row + 1 if idle else 0
+        if idle:
+            self._event("idle", step=self.step + 1)
+        if self.idle_in_a_row > self.config.limits.idle_steps:
+            raise TrainingError(
+                f"Nothing was learnt in {self.idle_in_a_row} steps in a row: no demonstration, no reply that a reward "
+                "tells from others, no preference pair. Look at the data's targets, at rewards.weights, or at "
+                "method.pairs.least_gap."
+            )
+
     def _evaluate(self) -> dict[str, float]:
         started = time.perf_counter()
         samples = self.folder / SAMPLES / f"step-{self.step}" if self.main else None
@@ -288,6 +307,7 @@ class Trainer:
             "tokens": self.tokens,
             "skipped": self.skipped,
             "skipped_in_a_row": self.skipped_in_a_row,
+            "idle_in_a_row": self.idle_in_a_row,
             "baseline": self.evaluator.baseline if self.evaluator else {},
             "broken": sorted(self.broken),
             "rewards": self.world.gather(self.rewards.state()),
@@ -315,6 +335,7 @@ class Trainer:
         state = saved.state
         self.step, self.tokens = saved.step, state["tokens"]
         self.skipped, self.skipped_in_a_row = state["skipped"], state["skipped_in_a_row"]
+        self.idle_in_a_row = state.get("idle_in_a_row", 0)
         self.method.load_state_dict(state["method"])
         self.broken = set(state["broken"])
         if self.evaluator:
@@ -357,6 +378,7 @@ class Trainer:
             refuse_idle(method.preference, self.rewards, policy.speech_in_order)
             truncate = rollouts.server.truncate if rollouts.source == "served" else None
             return Hybrid(method, policy, rollouts.group_size, rollouts.max_tokens, truncate)
+        refuse_unpaired(method, self.rewards)
         return Preference(method, policy)
 
     def _say_how(self) -> None:

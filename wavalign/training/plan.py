@@ -18,11 +18,12 @@ from wavalign.training.world import World
 
 @dataclass(frozen=True)
 class Plan:
-    """``units`` are this process's; ``metrics`` are of all processes. ``chord``: demonstrations weigh by p (1 - p)."""
+    """``units`` are this process's; ``metrics`` are of all processes. ``chord``: the channels (their numbers) whose
+    demonstrations weigh by p (1 - p)."""
 
     units: list[Unit]
     metrics: Mapping[str, float] = field(default_factory=dict)
-    chord: bool = False
+    chord: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,34 @@ import numpy as np
 import torch
 
 from wavalign.models.protocol import TrainablePolicy
+from wavalign.rewards.combine import RewardMix
 from wavalign.training import objectives
 from wavalign.training.batch import Completion, Flat, Unit
 from wavalign.training.channels import channels_of, mask_of
-from wavalign.training.config import Anchor, PreferenceMethod
+from wavalign.training.config import Anchor, ConfigError, PreferenceMethod
 from wavalign.training.examples import Example
 from wavalign.training.hybrid import channel_sums, demonstration_metrics, demonstrations
 from wavalign.training.pairs import best_against_worst
 from wavalign.training.plan import Loss, Plan, Scores, reward_metrics
 from wavalign.training.rollouts import Rewarded
 from wavalign.training.world import World
+
+
+def refuse_unpaired(config: PreferenceMethod, rewards: RewardMix) -> None:
+    """What a run needs whose pairs are made of its own replies.
+
+    Raises:
+        ConfigError: when a channel counts in the utility that no reward judges, so that there would be no pair.
+    """
+    if config.source != "sampled":
+        return
+    share = config.pairs.semantic_weight
+    for channel, kind, weight in (("text", "semantic", share), ("speech", "acoustic", 1 - share)):
+        if weight > 0 and not rewards.names_for(channel):
+            raise ConfigError(
+                f"Pairs are chosen by {kind} scores too (method.pairs.semantic_weight is {share:g}), but no reward in "
+                f"rewards.weights judges {'words' if channel == 'text' else 'speech'}."
+            )
 
 
 class Preference:
