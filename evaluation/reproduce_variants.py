@@ -32,6 +32,7 @@ ABLATIONS = (
     "alpha-0.99",
     "group-4",
     "group-4-no-ema",
+    "held",
 )
 NAMED: dict[str, str] = {
     "fixed-at-mean": "hybrid-fixed@mix.rl=mean(wavalign)",
@@ -43,10 +44,12 @@ NAMED: dict[str, str] = {
     "all-fixed": "hybrid-fixed@preference.scope=all",
     "group-4": "wavalign@rollouts.group_size=4",
     "group-4-no-ema": "wavalign@rollouts.group_size=4,mix.alpha=0",
-    "wavalign-full": "wavalign@tuning.kind=full",
-    "sft-full": "sft@tuning.kind=full",
+    "held": "wavalign@preference.kl_text=0.01,preference.kl_speech=0.01",
+    "wavalign-full": "wavalign@tuning.kind=full,lr=1.5e-4",
+    "sft-full": "sft@tuning.kind=full,lr=1.5e-4",
 }
-"""Variants with names of their own: the paper's ablations, the constant it lacks, and all weights instead of LoRA."""
+"""Variants with names of their own: the paper's ablations, the constant it lacks, its divergence from the reference,
+and all weights instead of LoRA (at the rate that suits them)."""
 LORA = ("wavalign", "wavalign-full", "sft", "sft-full")
 SETS: dict[str, tuple[str, ...]] = {"main": MAIN, "ablations": ABLATIONS, "lora": LORA}
 SHORT = {"mix.ema": "method.mix.alpha", "lr": "optimiser.lr", "group": "rollouts.group_size"}
