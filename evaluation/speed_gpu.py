@@ -78,7 +78,7 @@ def _of_one(options: SpeedOptions, peak: float, tiny: bool) -> list[Figure]:
     del model, weights
     measured = training(options, _TINY_JOB if tiny else ()).figures
     value = {figure.id: figure.value for figure in measured}
-    work = count * (4 * value["learnt_tokens"] + 2 * value["sampled_tokens"])
+    work = count * (4 * value["read_tokens"] + 2 * value["sampled_tokens"])
     share = work / value["ours_step"] / peak
     figures += [replace(each, id=f"{name}/{each.id}", label=f"{name}: {each.label}") for each in measured]
     figures.append(Figure(f"{name}/step_mfu", f"{name}: utilisation in our step", share, "%"))

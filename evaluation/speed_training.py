@@ -49,7 +49,7 @@ def training(options: SpeedOptions, changes: Sequence[str] = ()) -> Section:
     with tempfile.TemporaryDirectory() as folder:
         ours = Trainer(config, Path(folder) / "ours", options.assets, options.home, quiet=True)
         lengths, phases, seconds = [], {name: [] for name in PHASES}, {"ours": [], "trl": []}
-        learnt: list[float] = []
+        read: list[float] = []
         peaks: dict[str, list[float]] = {"ours": [], "trl": []}
 
         def our_step() -> dict[str, float]:
@@ -65,13 +65,13 @@ def training(options: SpeedOptions, changes: Sequence[str] = ()) -> Section:
         def after_their_step(number: int, took: float, peak: float) -> None:
             metrics, ours_took, ours_peak = measured(our_step)
             if number < WARM_UP:
-                learnt[:] = [metrics["num_tokens"]]  # what the next steps count on from
+                read[:] = [metrics["num_tokens"]]  # what the next steps count on from
                 return
             seconds["trl"].append(took)
             seconds["ours"].append(ours_took)
             peaks["trl"].append(peak)
             peaks["ours"].append(ours_peak)
-            learnt.append(metrics["num_tokens"])
+            read.append(metrics["num_tokens"])
             for name in PHASES:
                 phases[name].append(metrics.get(f"perf/{name}_s", 0.0))
 
@@ -87,7 +87,7 @@ def training(options: SpeedOptions, changes: Sequence[str] = ()) -> Section:
             target=TARGET,
             note=note,
         ),
-        Figure("learnt_tokens", "tokens that our step learns from", (learnt[-1] - learnt[0]) / options.turns),
+        Figure("read_tokens", "tokens that our step reads, prompts included", (read[-1] - read[0]) / options.turns),
         Figure("sampled_tokens", "tokens that it samples", float(config.batch * config.rollouts.group_size * length)),
         Figure("ours_step", "our step", median["ours"], "s"),
         Figure("trl_step", "TRL's step", median["trl"], "s"),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,10 +18,12 @@ import torch
 from tests import tiny
 from tests.training.tiny_run import small
 from wavalign.models.registry import Registry
+from wavalign.training.batch import Unit
 from wavalign.training.config import TrainConfig
 from wavalign.training.config_files import recipes
 from wavalign.training.journal import read_lines, read_metrics
 from wavalign.training.loop import Trainer, TrainingError
+from wavalign.training.plan import Plan
 
 TIMES = ("time", "attempt", "step_time", "perf/", "memory/")
 
@@ -90,6 +95,28 @@ def test_the_update_does_not_depend_on_how_the_batch_is_cut(route, one_pass, ass
         for name, value in line.items():
             if name != "num_tokens":
                 assert other[name] == pytest.approx(value, rel=2e-4, abs=2e-5), name
+    assert torch.allclose(learned(trainer), weights, atol=2e-5)
+
+
+def test_replies_and_demonstrations_may_be_read_in_forwards_of_their_own(one_pass, assets, tmp_path) -> None:
+    trainer = Trainer(changed(batch=4, micro_batch=1, packing="on"), tmp_path, assets, quiet=True)
+    plan = trainer.method.plan
+
+    def parted(*arguments: Any) -> Plan:
+        whole = plan(*arguments)
+        parts = [
+            Unit(unit.prompt, [c for c in unit.completions if c.target is target])
+            for unit in whole.units
+            for target in (False, True)
+        ]
+        return replace(whole, units=parts)
+
+    trainer.method.plan = parted
+    trainer.run()
+    weights, lines = one_pass
+    for line, other in zip(lines, measured(tmp_path), strict=True):
+        for name in ("loss", "loss/rl", "loss/sft_text", "loss/sft_speech", "grad_norm"):
+            assert other[name] == pytest.approx(line[name], rel=2e-4, abs=2e-5), name
     assert torch.allclose(learned(trainer), weights, atol=2e-5)
 
 
@@ -223,6 +250,21 @@ def test_metrics_are_mirrored_into_tensorboard(assets, tmp_path) -> None:
 
 
 # What goes wrong
+
+
+def test_metrics_are_mirrored_into_trackio_under_the_folders_name(assets, tmp_path, monkeypatch) -> None:
+    calls: list[tuple[str, Any]] = []
+    trackio = ModuleType("trackio")
+    trackio.init = lambda **settings: calls.append(
+        ("init", (settings["project"], settings["name"], settings["resume"]))
+    )
+    trackio.log = lambda metrics, step: calls.append(("log", (step, metrics["loss"])))
+    trackio.finish = lambda: calls.append(("finish", None))
+    monkeypatch.setitem(sys.modules, "trackio", trackio)
+    train(small("sft", trackio="voices"), tmp_path / "sft-007", assets)
+    losses = [line["loss"] for line in measured(tmp_path / "sft-007")]
+    told = [("log", (step, loss)) for step, loss in enumerate(losses, start=1)]
+    assert calls == [("init", ("voices", "sft-007", "allow")), *told, ("finish", None)]
 
 
 def test_a_step_that_is_not_a_number_is_skipped_and_too_many_stop_the_run(assets, tmp_path) -> None:

@@ -34,13 +34,16 @@ class TensorBoard:
 
 
 class Trackio:
-    def __init__(self, project: str, config: TrainConfig) -> None:
+    """A run of the folder's name, which goes on where the folder's does."""
+
+    def __init__(self, project: str, config: TrainConfig, folder: Path) -> None:
         try:
             import trackio
         except ImportError as error:
             raise ConfigError("trackio is set, but not installed; pip install trackio, or leave it empty.") from error
         self.trackio = trackio
-        trackio.init(project=project, name=config.name, config=config.model_dump(mode="json"))
+        name = folder.resolve().name
+        trackio.init(project=project, name=name, config=config.model_dump(mode="json"), resume="allow")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self.trackio.log(dict(metrics), step=step)
@@ -54,4 +57,4 @@ def mirrors_of(config: TrainConfig, folder: Path) -> list[Mirror]:
     ConfigError: when a mirror is asked for that is not installed.
     """
     mirrors: list[Mirror] = [TensorBoard(folder / "tensorboard")] if config.tensorboard else []
-    return mirrors + ([Trackio(config.trackio, config)] if config.trackio else [])
+    return mirrors + ([Trackio(config.trackio, config, folder)] if config.trackio else [])
