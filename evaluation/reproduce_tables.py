@@ -77,7 +77,7 @@ def tables(found: Row) -> dict[str, str]:
             {n: r for n, r in rows.items() if r["minus_wavalign"]}, "minus_wavalign", _DIFFERENCES, signed=True
         ),
         "where": _table(everybody, "measures", [(key, label, 100.0) for key, label in _WHERE]),
-        "families": _families({name: row for name, row in everybody.items() if name in ("base", *MAIN)} or everybody),
+        "families": _families({name: row for name, row in everybody.items() if name in ("base", *MAIN)}),
         "ablations": _ablations(rows),
         "lora": _lora(rows),
         "cost": _cost(rows),
