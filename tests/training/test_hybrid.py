@@ -179,6 +179,7 @@ def test_each_channel_may_have_a_lambda_of_its_own():
     assert plan.metrics["mix/lambda_text"] == pytest.approx(0.8, abs=1e-4)
     assert plan.metrics["mix/lambda_speech"] == 0
     assert plan.metrics["mix/lambda"] == plan.metrics["mix/lambda_text"]
+    assert plan.metrics["mix/info_gate"] == plan.metrics["mix/info_gate_text"]
     assert first.mix.tolist() == pytest.approx([0.8] * 3 + [0] * 2 + [0.8], abs=1e-4)
     # Six tokens: words and marks keep a fifth of their weight, speech all of it.
     share = np.where(target.channels == 1, 1.0, 0.2) / len(target.tokens)

@@ -147,8 +147,8 @@ class Hybrid:
             ending = "" if name == "all" else f"_{name}"
             metrics |= {f"mix/{key}{ending}": value for key, value in whole.report.items()}
         if "mix/lambda" not in metrics:
-            # Words have a lambda in every run, so runs compare by it; a mean with speech's would be neither.
-            metrics["mix/lambda"] = metrics["mix/lambda_text"]
+            # Words have a lambda and its gates in every run, so runs compare by them.
+            metrics |= {name.removesuffix("_text"): metrics[name] for name in list(metrics) if name.endswith("_text")}
         return mixes, metrics
 
     def _replies(
