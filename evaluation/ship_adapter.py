@@ -2,8 +2,8 @@
 
     python -m evaluation.ship_adapter wavalign alpo-anchored --work runs/reproduce
 
-Of the seeds in the work folder, the one whose run ended with the highest mean score on *validation* prompts: held-out
-ones choose nothing. Its adapter goes to ``<assets>/closedtalk-<recipe>``, rounded to half precision, with a model card
+Of the seeds in the work folder, the one with the highest mean score on *validation* prompts, as many and with as many
+samples as the comparison takes of held-out ones, which choose nothing. Its adapter goes to ``<assets>/closedtalk-<recipe>``, rounded to half precision, with a model card
 whose figures are of the rounded adapter on held-out prompts.
 """
 
@@ -15,14 +15,14 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from evaluation.reproduce_cells import Cell, Setting, base_measures
+from evaluation.reproduce_cells import Cell, Setting, base_measures, load_trained
 from evaluation.reproduce_measure import measured
 from evaluation.reproduce_summary import estimates, ratios
 from evaluation.reproduce_variants import ReproduceError, variant
@@ -34,7 +34,6 @@ from wavalign.training.journal import ADAPTER, CONFIG
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 WEIGHTS, PEFT_CONFIG, PROVENANCE = "adapter_model.safetensors", "adapter_config.json", "provenance.json"
-SCORE = "eval/semantic/score"
 MEASURES = (
     ("right answers, {samples} samples at temperature {temperature:g}", "accuracy/sampled"),
     ("right answers, greedy", "accuracy/greedy"),
@@ -89,21 +88,28 @@ def ship(recipe: str, seeds: Sequence[int], setting: Setting) -> Path:
 
 
 def best(recipe: str, seeds: Sequence[int], setting: Setting) -> Cell:
-    """The seed whose last evaluation on validation prompts has the highest mean score; the first of equals.
+    """The seed with the highest ``validation_score``; the first of equals.
 
     Raises:
         ReproduceError: see ``ship``.
     """
     cells = [Cell(variant(recipe), seed, setting) for seed in seeds]
     cells = [cell for cell in cells if cell.has_weights and (cell.run / ADAPTER / PEFT_CONFIG).is_file()]
-    scored = [(_last(cell.metrics, SCORE), cell) for cell in cells]
-    scored = [(score, cell) for score, cell in scored if score is not None]
-    if not scored:
+    if not cells:
         raise ReproduceError(
             f"{setting.work} holds no trained adapter of {recipe} for the seeds {' '.join(map(str, seeds))}; run "
             f"python -m evaluation.reproduce --weights --recipes {recipe} --work {setting.work} first."
         )
-    return max(scored, key=lambda pair: pair[0])[1]
+    return max(cells, key=validation_score)
+
+
+def validation_score(cell: Cell) -> float:
+    """The mean score, from 1 to 5, of sampled replies to validation prompts."""
+    sizes = replace(cell.setting.sizes, split="validation", spoken=0, warm=0, likelihood=0)
+    found = measured(*load_trained(cell), cell.setting.assets, sizes)
+    top, bottom = (sum(values) for values in found["measures"]["score/sampled"])
+    print(f"{cell.name}: {top / bottom:.3f} on {len(found['ids'])} validation prompts", flush=True)
+    return top / bottom
 
 
 def write_half(source: Path, folder: Path, base: str) -> None:
@@ -166,8 +172,8 @@ tags: [spoken-dialogue, closedtalk, wavalign, grpo, lora]
 {_says_of_itself(recipe)}
 
 A LoRA adapter ({rank}; half precision) on `{cell.setting.base}`: {config.steps} updates of {config.batch} prompts
-with {config.rollouts.group_size} rollouts each, on the post-training split. Of the seeds trained, the one with the best
-validation score (seed {cell.seed}).
+with {config.rollouts.group_size} rollouts each, on the post-training split. Of the seeds trained, the one
+with the best score on validation prompts: seed {cell.seed}.
 
 As it is shipped, beside its base on {sizes.prompts} held-out prompts of unseen voices ({sizes.spoken} of them heard at
 each sampling); 95 % intervals over prompts, for this one run. Differences in points:
@@ -185,10 +191,6 @@ def _says_of_itself(recipe: str) -> str:
     lines = recipes()[recipe].read_text(encoding="utf-8").splitlines()
     count = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
     return "\n".join(line.removeprefix("#").strip() for line in lines[:count])
-
-
-def _last(metrics: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    return next((line[name] for line in reversed(metrics) if name in line), None)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,17 +41,18 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
     return Setting(work, assets, base="tiny-base", steps=2, sizes=SIZES)
 
 
-def scored(setting: Setting, scores: tuple[float, float]) -> None:
-    """Gives the two runs these scores on validation prompts, at the end; before, the better one is the other."""
-    for seed, score in enumerate(scores):
-        path = Cell(variant("wavalign"), seed, setting).run / "metrics.jsonl"
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        lines[0]["eval/semantic/score"], lines[-1]["eval/semantic/score"] = 6 - score, score
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Gives the seeds these scores on validation prompts."""
+
+    def give(*scores: float) -> None:
+        monkeypatch.setattr(ship_adapter, "validation_score", lambda cell: scores[cell.seed])
+
+    return give
 
 
-def test_the_seed_with_the_best_last_validation_score_is_shipped_in_halves(setting: Setting) -> None:
-    scored(setting, (2.0, 3.0))
+def test_the_seed_with_the_best_validation_score_is_shipped_in_halves(setting: Setting, scored) -> None:
+    scored(2.0, 3.0)
     folder = ship_adapter.ship("wavalign", [0, 1], setting)
     assert folder == setting.assets / "closedtalk-wavalign"
     trained = Cell(variant("wavalign"), 1, setting).run / ADAPTER
@@ -61,8 +65,8 @@ def test_the_seed_with_the_best_last_validation_score_is_shipped_in_halves(setti
     assert not [each for each in setting.assets.iterdir() if each.name.startswith(".ship-")]
 
 
-def test_what_is_shipped_loads_beside_its_base_wherever_the_assets_are(setting: Setting) -> None:
-    scored(setting, (3.0, 2.0))
+def test_what_is_shipped_loads_beside_its_base_wherever_the_assets_are(setting: Setting, scored) -> None:
+    scored(3.0, 2.0)
     folder = ship_adapter.ship("wavalign", [0, 1], setting)
     assert str(setting.work) not in "".join(path.read_text() for path in folder.glob("*.json"))
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "../tiny-base"
@@ -70,8 +74,8 @@ def test_what_is_shipped_loads_beside_its_base_wherever_the_assets_are(setting: 
     assert set(model.adapters) == {"tiny-base", "closedtalk-wavalign"}
 
 
-def test_the_card_says_what_was_measured_beside_the_base(setting: Setting) -> None:
-    scored(setting, (3.0, 2.0))
+def test_the_card_says_what_was_measured_beside_the_base(setting: Setting, scored) -> None:
+    scored(3.0, 2.0)
     card = (ship_adapter.ship("wavalign", [0, 1], setting) / "README.md").read_text()
     assert "base_model: tiny-base" in card
     assert "2 updates of 2 prompts\nwith 3 rollouts" in card
@@ -79,6 +83,19 @@ def test_the_card_says_what_was_measured_beside_the_base(setting: Setting) -> No
     assert "WavAlign (arXiv 2604.14932)" in card
     row = next(line for line in card.splitlines() if line.startswith("| right answers, 2 samples at temperature 0.9"))
     assert len(row.split("|")) == 6
+
+
+def test_seeds_are_chosen_on_validation_prompts_whatever_is_measured_later(setting: Setting, monkeypatch) -> None:
+    asked: list[Sizes] = []
+
+    def remembered(model, checkpoint: str, assets: Path, sizes: Sizes) -> dict[str, Any]:
+        asked.append(sizes)
+        return {"ids": ["a", "b"], "measures": {"score/sampled": [[8.0, 2.0], [2.0, 2.0]]}}
+
+    monkeypatch.setattr(ship_adapter, "measured", remembered)
+    cell = Cell(variant("wavalign"), 0, replace(setting, sizes=replace(SIZES, split="held_out")))
+    assert ship_adapter.validation_score(cell) == 10 / 4
+    assert asked == [replace(SIZES, split="validation", spoken=0, warm=0, likelihood=0)]
 
 
 def test_without_an_adapter_there_is_nothing_to_ship(setting: Setting, tmp_path: Path) -> None:
