@@ -3,8 +3,9 @@
     python -m evaluation.ship_adapter wavalign alpo-anchored --work runs/reproduce
 
 Of the seeds in the work folder, the one with the highest mean score on *validation* prompts, as many and with as many
-samples as the comparison takes of held-out ones, which choose nothing. Its adapter goes to ``<assets>/closedtalk-<recipe>``, rounded to half precision, with a model card
-whose figures are of the rounded adapter on held-out prompts.
+samples as the comparison takes of held-out ones, which choose nothing. Its adapter goes to
+``<assets>/closedtalk-<recipe>``, rounded to half precision, with a model card whose figures are of the rounded adapter
+on held-out prompts.
 """
 
 from __future__ import annotations
