@@ -20,6 +20,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -55,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=Path("runs/reproduce"), help="the comparison's work folder")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], help="those that may be shipped")
     parser.add_argument("--assets", type=Path, default=ASSETS)
+    parser.add_argument("--threads", type=int, default=1, help="of torch; small models are fastest with one")
     options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
     try:
         for recipe in options.recipes:
             print(ship(recipe, options.seeds, Setting(options.work, options.assets)))
