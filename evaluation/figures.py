@@ -74,11 +74,11 @@ def table(sections: Sequence[Section]) -> str:
     """All sections as aligned text."""
     header = ("", "value", "95 % interval", "n", "target", "", "")
     lines: list[str] = []
-    rows = [_row(f) for section in sections for f in section.figures]
+    rows = [cells(f) for section in sections for f in section.figures]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header) - 1)]
     for section in sections:
         lines += ["", section.title, _aligned(header, widths)]
-        lines += [_aligned(_row(f), widths) for f in section.figures]
+        lines += [_aligned(cells(f), widths) for f in section.figures]
     return "\n".join(lines).lstrip("\n")
 
 
@@ -92,7 +92,9 @@ def verdict(sections: Sequence[Section]) -> str:
     return f"{met} Short of: {'; '.join(short)}." if short else met
 
 
-def _row(f: Figure) -> tuple[str, ...]:
+def cells(f: Figure) -> tuple[str, ...]:
+    """Label, value, interval, n, target, verdict and note, as text."""
+
     def show(value: float | None) -> str:
         return "-" if value is None else _formatter(f.unit)(value)
 
@@ -120,7 +122,7 @@ def _formatter(unit: str) -> Callable[[float], str]:
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = [f"  {row[0]:<{widths[0]}}"]
-    cells += [f"{cell:>{width}}" for cell, width in zip(row[1:5], widths[1:5], strict=True)]
-    cells += [f"{row[5]:<{widths[5]}}", row[6]]
-    return "  ".join(cells).rstrip()
+    parts = [f"  {row[0]:<{widths[0]}}"]
+    parts += [f"{cell:>{width}}" for cell, width in zip(row[1:5], widths[1:5], strict=True)]
+    parts += [f"{row[5]:<{widths[5]}}", row[6]]
+    return "  ".join(parts).rstrip()

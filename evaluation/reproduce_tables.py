@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evaluation.figures import cells
+from evaluation.reproduce_claims import claims
 from evaluation.reproduce_variants import ABLATIONS, LORA, MAIN, ReproduceError
 
 Row = Mapping[str, Any]
@@ -78,6 +80,7 @@ def tables(found: Row) -> dict[str, str]:
         ),
         "where": _table(everybody, "measures", [(key, label, 100.0) for key, label in _WHERE]),
         "families": _families({name: row for name, row in everybody.items() if name in ("base", *MAIN)}),
+        "claims": _claims(found),
         "ablations": _ablations(rows),
         "lora": _lora(rows),
         "cost": _cost(rows),
@@ -121,6 +124,18 @@ def _table(
     seeds: bool = False,
 ) -> str:
     return _lines([(f"`{name}`", row["seeds"], row[block], signed) for name, row in rows.items()], columns, seeds)
+
+
+def _claims(found: Row) -> str:
+    """What was expected beside what was found."""
+    body = []
+    for section in claims(found):
+        for label, value, interval, n, target, mark, note in map(cells, section.figures):
+            name, colon, rest = label.partition(": ")
+            between = f" ({interval.replace(' .. ', ' to ')})" if interval else ""
+            words = note.removeprefix("n: seeds").removeprefix("; ")
+            body.append([f"`{name}`: {rest}" if colon else label, n, target, f"{value}{between}", mark, words])
+    return markdown(["expected", "seeds", "target", "found", "", ""], body) if body else NOT_RUN
 
 
 def _ablations(rows: Mapping[str, Row]) -> str:

@@ -19,7 +19,7 @@ from evaluation.reproduce_claims import claims
 from evaluation.reproduce_intervals import Ratio, over_seeds, widening
 from evaluation.reproduce_measure import Sizes
 from evaluation.reproduce_summary import _reached, equal_cpu, estimates, ratios
-from evaluation.reproduce_tables import PLACE, _ablations, _cost, _equal_cpu, _lora, filled, tables
+from evaluation.reproduce_tables import PLACE, _ablations, _claims, _cost, _equal_cpu, _lora, filled, tables
 from evaluation.reproduce_variants import ABLATIONS, MAIN, NAMED, ReproduceError, tuned_values, variant, variants
 from tests.training.tiny_run import make_assets
 from wavalign.training.config import ConfigError, HybridMethod
@@ -375,6 +375,16 @@ def test_an_adapter_is_judged_by_its_speech_too() -> None:
     assert found["lora_share"].value == pytest.approx(0.1 / 0.12)
     judged = ("lora_share", "wavalign/minus_full/wer/own", "wavalign/minus_full/delivery/own")
     assert [found[name].met for name in judged] == [True, True, False]
+
+
+def test_what_was_expected_stands_on_the_page_beside_what_was_found() -> None:
+    row = _row(0.5, minus_base={"wer/own": _e(0.04)})
+    lines = _claims({"variants": {"wavalign": row}}).splitlines()
+    assert lines[2:] == [
+        "| `wavalign`: WER above base | 2 | at most 2.0 | 4.0 points (-1.0 to 9.0) | falls short "
+        "| the interval includes the bound |"
+    ]
+    assert _claims({"variants": {}}) == "_Not run yet._"
 
 
 # Variants
