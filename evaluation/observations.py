@@ -56,10 +56,11 @@ def _shift(options: argparse.Namespace) -> tuple[dict[str, Any], str, dict[str, 
         raise ReproduceError(f"No recipe was trained in {options.work} yet; run python -m evaluation.reproduce first.")
     there = [cell for cell in cells if cell.has_weights]
     if len(there) < len(cells):
+        lacking = [cell.variant.name for cell in cells if not cell.has_weights]
         skipped = (
-            f"{len(cells) - len(there)} of {len(cells)} trained recipes in {options.work} come from records, without "
-            f"weights; python -m evaluation.reproduce --weights --work {options.work} --seeds {options.seed} trains "
-            "them again."
+            f"{len(lacking)} of {len(cells)} trained recipes in {options.work} come from records, without weights; "
+            f"python -m evaluation.reproduce --weights --work {options.work} --seeds {options.seed} --recipes "
+            f"{' '.join(lacking)} trains them again."
         )
         if not there:
             raise ReproduceError(skipped)

@@ -96,16 +96,17 @@ def _better_speech(rows: Mapping[str, Any], name: str) -> Figure | None:
 
 
 def _lora(rows: Mapping[str, Any]) -> Figure | None:
-    """The adapter's gain over base as a share of all weights' gain."""
-    gains = [rows.get(name, {}).get("minus_base", {}).get("accuracy/sampled") for name in ("wavalign", "wavalign-full")]
-    if None in gains or gains[1]["value"] <= 0:
+    """The adapter's gain over base as a share of all weights' gain, by the difference of the seeds that both have."""
+    whole = rows.get("wavalign-full", {}).get("minus_base", {}).get("accuracy/sampled")
+    paired = rows.get("wavalign", {}).get("minus_full", {}).get("accuracy/sampled")
+    if whole is None or paired is None or whole["value"] <= 0:
         return None
-    share = gains[0]["value"] / gains[1]["value"]
     return Figure(
         "comparison/lora_share",
         "LoRA's gain as a share of full fine-tuning's",
-        share,
+        1 + paired["value"] / whole["value"],
         "%",
+        n=_seeds(rows, "wavalign", "minus_full"),
         target=Target(low=LORA_SHARE),
     )
 

@@ -259,7 +259,8 @@ def _setting(found: Row) -> str:
     counted = str(fewest) if fewest == most else f"{fewest} to {most}"
     return (
         f"Base `{found['base']['name']}` ({found['base']['sha256'][:12]}), {setting['steps']} updates, {counted} "
-        f"seeds; changes of every recipe: {changed}; chosen on validation: {tuned or 'nothing'}. "
+        f"seed{'' if counted == '1' else 's'}; changes of every recipe: {changed}; "
+        f"chosen on validation: {tuned or 'nothing'}. "
         f"Split `{sizes['split']}`: {sizes['prompts']} prompts, {sizes['samples']} samples each at temperature "
         f"{sizes['temperature']:g}; {sizes['spoken']} replies spoken at the checkpoint's own sampling and "
         f"{sizes['warm']} at {sizes['warm_temperature']:g}; {sizes['likelihood']} demonstrations scored."

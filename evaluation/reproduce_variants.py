@@ -49,7 +49,7 @@ NAMED: dict[str, str] = {
     "sft-full": "sft@tuning.kind=full,lr=1.5e-4",
 }
 """Variants with names of their own: the paper's ablations, the constant it lacks, its divergence from the reference,
-and all weights instead of LoRA (at the rate that suits them)."""
+and all weights instead of LoRA (at a smaller learning rate)."""
 LORA = ("wavalign", "wavalign-full", "sft", "sft-full")
 SETS: dict[str, tuple[str, ...]] = {"main": MAIN, "ablations": ABLATIONS, "lora": LORA}
 SHORT = {"mix.ema": "method.mix.alpha", "lr": "optimiser.lr", "group": "rollouts.group_size"}

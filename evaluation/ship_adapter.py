@@ -186,7 +186,10 @@ each sampling); 95 % intervals over prompts, for this one run. Differences in po
 |---|---|---|---|
 {chr(10).join(rows)}
 
-Made by: {command}, then python -m evaluation.ship_adapter {recipe}
+Made by:
+
+    {command}
+    python -m evaluation.ship_adapter {recipe}
 """
 
 

@@ -69,7 +69,7 @@ def _prepared(options: argparse.Namespace) -> Path:
     if options.config.is_dir():
         if options.run is not None or options.overrides:
             raise ConfigError(
-                f"{options.config} is a run: it goes on as it was begun, without --run or changed fields. "
+                f"{options.config} is a run: it goes on as it was begun, without --folder or changed fields. "
                 "To change it, start a new run from its config.yaml."
             )
         load_config(options.config / CONFIG)
@@ -83,7 +83,7 @@ def _prepared(options: argparse.Namespace) -> Path:
     if (folder / CONFIG).exists():
         raise ConfigError(
             f"{folder} holds a run already. To go on with it: python -m wavalign.train {folder}. "
-            "To start another, choose another --run."
+            "To start another, choose another --folder."
         )
     folder.mkdir(parents=True, exist_ok=True)
     save_config(config, folder / CONFIG)

@@ -23,6 +23,7 @@ from wavalign.training.config import TrainConfig
 from wavalign.training.config_files import recipes
 from wavalign.training.journal import read_lines, read_metrics
 from wavalign.training.loop import Trainer, TrainingError
+from wavalign.training.mirrors import mirrors_of
 from wavalign.training.plan import Plan
 
 TIMES = ("time", "attempt", "step_time", "perf/", "memory/")
@@ -249,10 +250,7 @@ def test_metrics_are_mirrored_into_tensorboard(assets, tmp_path) -> None:
     assert any((tmp_path / "tensorboard").glob("events.out.*"))
 
 
-# What goes wrong
-
-
-def test_metrics_are_mirrored_into_trackio_under_the_folders_name(assets, tmp_path, monkeypatch) -> None:
+def test_a_run_is_one_run_of_trackio_and_another_folder_is_another(assets, tmp_path, monkeypatch) -> None:
     calls: list[tuple[str, Any]] = []
     trackio = ModuleType("trackio")
     trackio.init = lambda **settings: calls.append(
@@ -261,10 +259,21 @@ def test_metrics_are_mirrored_into_trackio_under_the_folders_name(assets, tmp_pa
     trackio.log = lambda metrics, step: calls.append(("log", (step, metrics["loss"])))
     trackio.finish = lambda: calls.append(("finish", None))
     monkeypatch.setitem(sys.modules, "trackio", trackio)
-    train(small("sft", trackio="voices"), tmp_path / "sft-007", assets)
-    losses = [line["loss"] for line in measured(tmp_path / "sft-007")]
-    told = [("log", (step, loss)) for step, loss in enumerate(losses, start=1)]
-    assert calls == [("init", ("voices", "sft-007", "allow")), *told, ("finish", None)]
+    first, second = tmp_path / "sft" / "run", tmp_path / "others" / "run"
+    train(small("sft", trackio="voices"), first, assets)
+    (_, (project, name, resume)), *told = calls
+    assert (project, resume) == ("voices", "allow")
+    assert name.startswith("sft-run-")
+    losses = [line["loss"] for line in measured(first)]
+    assert told == [*(("log", (step, loss)) for step, loss in enumerate(losses, start=1)), ("finish", None)]
+    second.mkdir(parents=True)
+    for folder in (first, second):
+        mirrors_of(small("sft", trackio="voices"), folder)
+    assert calls[-2][1][1] == name
+    assert calls[-1][1][1] != name
+
+
+# What goes wrong
 
 
 def test_a_step_that_is_not_a_number_is_skipped_and_too_many_stop_the_run(assets, tmp_path) -> None:

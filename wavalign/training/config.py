@@ -228,7 +228,8 @@ class Limits(_Block):
     non_finite_steps: int = Field(5, ge=0)
     """Steps in a row whose loss or gradient is not a number; each is skipped, one more stops the run."""
     idle_steps: int = Field(20, ge=0)
-    """Steps in a row with nothing to learn from; one more stops the run."""
+    """Steps in a row without a demonstration, a preference pair or a reply whose reward counts; one more stops the
+    run."""
 
 
 class Checkpoints(_Block):

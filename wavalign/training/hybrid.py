@@ -191,8 +191,8 @@ class Hybrid:
         return completions
 
     def _hold(self, completions: list[list[Completion]], rewarded: Rewarded, world: World) -> None:
-        """The divergence's weights, normalised as the preference term is: all tokens together where that term reaches
-        all of them, each channel by its own count elsewhere."""
+        """The divergence's weights, normalised as the preference term is: the held channels together where that term
+        reaches all tokens, each by its own count elsewhere."""
         betas = {TEXT: self.config.preference.kl_text, SPEECH: self.config.preference.kl_speech}
         held = [channel for channel, beta in betas.items() if beta > 0]
         together = [held] if self.config.preference.scope == "all" else [[channel] for channel in held]

@@ -284,8 +284,8 @@ class Trainer:
             self._event("idle", step=self.step + 1)
         if self.idle_in_a_row > self.config.limits.idle_steps:
             raise TrainingError(
-                f"Nothing was learnt in {self.idle_in_a_row} steps in a row: no demonstration, no reply that a reward "
-                "tells from others, no preference pair. Look at the data's targets, at rewards.weights, or at "
+                f"Nothing was learnt in {self.idle_in_a_row} steps in a row: no demonstration, no preference pair, no "
+                "reply whose reward counts. Look at the data's targets, at rewards.weights, or at "
                 "method.pairs.least_gap."
             )
 

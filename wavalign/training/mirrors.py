@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from wavalign.training.config import ConfigError, TrainConfig
+
+TRACKIO_NAME = "trackio.txt"
 
 
 class Mirror(Protocol):
@@ -34,7 +37,8 @@ class TensorBoard:
 
 
 class Trackio:
-    """A run of the folder's name, which goes on where the folder's does."""
+    """A run named once for its folder, in which the name is kept: it goes on where the folder's does, and no other
+    folder of that name joins it."""
 
     def __init__(self, project: str, config: TrainConfig, folder: Path) -> None:
         try:
@@ -42,7 +46,10 @@ class Trackio:
         except ImportError as error:
             raise ConfigError("trackio is set, but not installed; pip install trackio, or leave it empty.") from error
         self.trackio = trackio
-        name = folder.resolve().name
+        kept = folder / TRACKIO_NAME
+        if not kept.is_file():
+            kept.write_text(f"{config.name}-{folder.resolve().name}-{secrets.token_hex(3)}\n", encoding="utf-8")
+        name = kept.read_text(encoding="utf-8").strip()
         trackio.init(project=project, name=name, config=config.model_dump(mode="json"), resume="allow")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
