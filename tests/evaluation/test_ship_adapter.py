@@ -16,23 +16,17 @@ from evaluation import reproduce, ship_adapter
 from evaluation.reproduce_cells import Cell, Setting
 from evaluation.reproduce_measure import Sizes
 from evaluation.reproduce_variants import ReproduceError, variant
-from tests.training.tiny_run import make_assets
+from tests.evaluation.tiny_cells import TINY, make_brief_assets
 from wavalign.models.registry import Registry
 from wavalign.training.journal import ADAPTER
 
-TINY = ["batch=2", "micro_batch=1", "precision=float32", "rewards.weights={letters: 1.0}", "rollouts.group_size=3"]
-TINY += ["rollouts.max_tokens=40", "rollouts.max_seconds=2", "tuning.kind=lora", "tuning.rank=4"]
 SIZES = Sizes(split="validation", prompts=4, samples=2, spoken=2, warm=1, likelihood=0)
 
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
     """Two seeds of a recipe with an adapter for each channel, trained for two steps."""
-    assets = make_assets(tmp_path_factory.mktemp("assets"))
-    path = assets / "tiny-base" / "interleaved.json"
-    description = json.loads(path.read_text())
-    description["sampling"] |= {"max_tokens": 40, "max_seconds": 1.2}
-    path.write_text(json.dumps(description))
+    assets = make_brief_assets(tmp_path_factory.mktemp("assets"))
     work = tmp_path_factory.mktemp("work")
     sizes = [f"--{name}={getattr(SIZES, name)}" for name in ("split", "prompts", "samples", "spoken", "warm")]
     shared = ["--likelihood=0", "--base=tiny-base", f"--assets={assets}", f"--work={work}", "--steps=2", "--curve=2"]
