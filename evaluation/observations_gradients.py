@@ -57,7 +57,7 @@ def _planned(trainer: Trainer, step: int) -> Plan:
     rewarded = None
     if method.samples:
         groups = trainer.sampler.sample(examples, method.samples, step_seed(config.seed, step), 0)
-        rewarded = trainer.sampler.reward(groups)
+        rewarded = trainer.sampler.reward(groups, step)
     return method.plan(step, examples, rewarded, trainer.world)
 
 

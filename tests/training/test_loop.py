@@ -292,6 +292,16 @@ def test_a_step_that_is_not_a_number_is_skipped_and_too_many_stop_the_run(assets
     assert [e["event"] for e in read_lines(tmp_path / "events.jsonl")].count("skipped") == 3
 
 
+def test_a_judge_with_bad_phases_is_true_in_the_good_ones(assets, tmp_path) -> None:
+    judged = {"weights": {"letters": 1.0}, "flaky": {"period": 1}}
+    train(small("grpo-text"), tmp_path / "steady", assets)
+    train(small("grpo-text", rewards=judged), tmp_path / "flaky", assets)
+    steady, flaky = (measured(tmp_path / name) for name in ("steady", "flaky"))
+    assert steady[0] == flaky[0]  # the same replies, the same scores, the same update
+    assert steady[1]["completions/mean_length"] == flaky[1]["completions/mean_length"]
+    assert steady[1]["reward"] != flaky[1]["reward"]
+
+
 def test_failed_rewards_are_counted_and_learned_around(assets, tmp_path) -> None:
     config = small("wavalign", rewards={"weights": {"letters": 0.0, "unreliable": 1.0}})
     train(config, tmp_path, assets)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from wavalign.rewards.config import RewardConfig
+from wavalign.rewards.flaky import Flaky
 from wavalign.rewards.protocol import Answer, Judged, Reward, RewardError, Span, Timed, checked
 from wavalign.rewards.registry import RewardContext, build
 
@@ -81,9 +82,14 @@ class RewardMix:
     @classmethod
     def of(cls, config: RewardConfig, context: RewardContext) -> RewardMix:
         """Raises:
-        RewardError: when a reward cannot be built.
+        RewardError: when a reward cannot be built, or one that scores parts of replies would have to guess.
         """
-        return cls([build(name, config, context) for name in config.weights], config, context.stop)
+        rewards = [build(name, config, context) for name in config.weights]
+        if config.flaky is not None:
+            for reward in filter(is_timed, rewards):
+                raise RewardError(f'rewards.flaky cannot guess for "{reward.name}", which scores the parts of a reply.')
+            rewards = [Flaky(reward, config.flaky) for reward in rewards]
+        return cls(rewards, config, context.stop)
 
     @property
     def needs_audio(self) -> bool:

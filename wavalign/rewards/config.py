@@ -48,6 +48,15 @@ class PreferenceConfig(BaseModel):
     path: Path = Field(description="its folder, or its name among the reward-models of the home folder")
 
 
+class FlakyConfig(BaseModel):
+    """Rewards that lose their judgement in every other phase of a run: what a recipe learns from such a judge."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    period: int = Field(ge=1, description="updates of a phase; the first is good, the second bad, and so on")
+    share: float = Field(1.0, gt=0, le=1, description="of the scores in a bad phase that are guesses from 1 to 5")
+
+
 class RewardConfig(BaseModel):
     """The reward of a reply is the weighted mean of these parts, each from 1 to 5."""
 
@@ -59,6 +68,7 @@ class RewardConfig(BaseModel):
     )
     judge: JudgeConfig | None = Field(None, description="needed when a judge has a weight")
     preference: PreferenceConfig | None = Field(None, description="needed when preference has a weight")
+    flaky: FlakyConfig | None = Field(None, description="for studies: every reward guesses in bad phases")
     letter_share: float = Field(
         0.5,
         ge=0,

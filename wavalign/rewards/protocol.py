@@ -22,7 +22,7 @@ class Answer:
     ``text`` is the text channel; ``waveform`` the decoded speech channel, None when no reward needs audio or when
     nothing was spoken. ``finished`` is False when the reply was cut at the token limit; ``well_formed`` is False when
     its tokens break the model's layout. ``cut`` replies were sampled to the end of their text only: no reward that
-    needs audio is asked about them.
+    needs audio is asked about them. ``step`` is the update it was sampled for, from 0; None outside of a run's updates.
     """
 
     example: Example
@@ -31,6 +31,7 @@ class Answer:
     finished: bool
     well_formed: bool = True
     cut: bool = False
+    step: int | None = None
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ class Trainer:
             if self.served:
                 self.served.update(self.step)
             groups = self.sampler.sample(examples, method.samples, seed, self.places.start)
-            rewarded = self.sampler.reward(groups)
+            rewarded = self.sampler.reward(groups, self.step)
             self._count_failures(rewarded.failed)
         planned = time.perf_counter()
         plan = method.plan(self.step, examples, rewarded, self.world)

@@ -163,10 +163,10 @@ class Sampler:
         self._took("sampling", started)
         return groups
 
-    def reward(self, groups: Sequence[Group]) -> Rewarded:
-        """Decodes what has to be heard, then asks every reward."""
+    def reward(self, groups: Sequence[Group], step: int | None = None) -> Rewarded:
+        """Decodes what has to be heard, then asks every reward. ``step`` is the update that the replies are for."""
         started = time.perf_counter()
-        self.answer(groups)
+        self.answer(groups, step)
         self._took("decoding", started)
         started = time.perf_counter()
         answers = [answer for group in groups for answer in group.answers]
@@ -196,7 +196,7 @@ class Sampler:
         self._took("rewards", started)
         return result
 
-    def answer(self, groups: Sequence[Group]) -> None:
+    def answer(self, groups: Sequence[Group], step: int | None = None) -> None:
         """Fills in the groups' answers: text always, a waveform where a reward needs audio."""
         spoken = self.config.spoken
         flat = [
@@ -223,6 +223,7 @@ class Sampler:
                     rollout.finished,
                     self.policy.well_formed(rollout.tokens, whole=rollout.finished and not cut),
                     cut,
+                    step,
                 )
             )
 
