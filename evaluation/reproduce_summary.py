@@ -11,6 +11,7 @@ import numpy as np
 from evaluation.intervals import Estimate
 from evaluation.reproduce_cells import Cell, Setting, training_seconds
 from evaluation.reproduce_intervals import Ratio, mean_with_t, over_seeds
+from evaluation.reproduce_tuning import changes_nothing
 from evaluation.reproduce_variants import Variant
 
 BASE, SFT = "base", "sft"
@@ -24,8 +25,8 @@ _BEYOND = 1.02
 
 def summary(cells: Sequence[Cell], base: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
     """Plain JSON: ``base`` and each variant's ``measures``, ``minus_base``, ``minus_sft`` (estimates by measure),
-    ``minus_wavalign`` and ``minus_full`` (from its twin of all weights), its ``runs`` (trajectories of every seed)
-    and ``cpu_s``. Only cells that are measured count.
+    ``minus_wavalign``, ``minus_full`` (from its twin of all weights) and ``minus_recipe`` (from its recipe as it
+    ships), its ``runs`` (trajectories of every seed) and ``cpu_s``. Only cells that are measured count.
     """
     done: dict[Variant, list[Cell]] = {}
     for cell in cells:
@@ -48,6 +49,8 @@ def summary(cells: Sequence[Cell], base: Mapping[str, Any], setting: Setting) ->
             "minus_sft": _against(own, done, SFT),
             "minus_wavalign": _against(own, done, "wavalign"),
             "minus_full": _against(own, done, f"{variant.name}-full"),
+            "shipped": changes_nothing(variant),
+            "minus_recipe": _against(own, done, _shipped(variant, done)),
             "runs": [_trajectories(cell) for cell in own],
             "cpu_s": _estimate(mean_with_t(np.array([training_seconds(cell)[-1][1] for cell in own]))),
         }
@@ -93,6 +96,12 @@ def _against(own: Sequence[Cell], done: Mapping[Variant, Sequence[Cell]], name: 
         return {}
     mine, theirs = (ratios([pair[side].measures for pair in pairs]) for side in (0, 1))
     return estimates(mine, theirs) | {"seeds": [cell.seed for cell, _ in pairs]}
+
+
+def _shipped(variant: Variant, done: Mapping[Variant, Sequence[Cell]]) -> str:
+    """The variant that stands for the same recipe as it ships; the recipe's name where there is none."""
+    same = (other.name for other in done if other.recipe == variant.recipe and changes_nothing(other))
+    return next(same, variant.recipe)
 
 
 def _trajectories(cell: Cell) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from evaluation.figures import cells
 from evaluation.reproduce_claims import claims
+from evaluation.reproduce_tuning import choices
 from evaluation.reproduce_variants import ABLATIONS, LORA, MAIN, ReproduceError
 
 Row = Mapping[str, Any]
@@ -44,6 +45,12 @@ _ABLATIONS = (
     ("score/sampled", "score, 1-5", 1.0),
     ("wer/own", "WER, %", 100.0),
     ("delivery/own", "delivery right, %", 100.0),
+)
+_TUNING = (
+    ("accuracy/sampled", "right, sampled", 100.0),
+    ("accuracy/greedy", "right, greedy", 100.0),
+    ("wer/own", "WER", 100.0),
+    ("delivery/own", "delivery", 100.0),
 )
 _LORA = (
     ("accuracy/sampled", "right, sampled, %", 100.0),
@@ -83,6 +90,7 @@ def tables(found: Row) -> dict[str, str]:
         "claims": _claims(found),
         "ablations": _ablations(rows),
         "lora": _lora(rows),
+        "tuning": _tuning(rows),
         "cost": _cost(rows),
         "equal-cpu": _equal_cpu(found["equal_cpu"], list(rows)),
         "setting": _setting(found),
@@ -155,6 +163,19 @@ def _lora(rows: Mapping[str, Row]) -> str:
     for name, row in chosen.items():
         lines += _paired({name: row}, "minus_full", f"`{name}-full`")
     return _lines(lines, _LORA, seeds=True)
+
+
+def _tuning(rows: Mapping[str, Row]) -> str:
+    """Each variant's differences from its recipe's own values, and which of them validation chooses."""
+    chosen = choices(rows)
+    picked = {name: row for name, row in rows.items() if row["recipe"] in chosen}
+    body = []
+    for name, row in picked.items():
+        cells = [_cell(row["minus_recipe"].get(key), factor, True) for key, _, factor in _TUNING]
+        marks = ["its own"] if row["shipped"] else []
+        marks += ["chosen"] if chosen[row["recipe"]] == name else []
+        body.append([f"`{name}`", str(len(row["seeds"])), *cells, ", ".join(marks)])
+    return markdown(["", "seeds", *(label for _, label, _ in _TUNING), ""], body) if body else NOT_RUN
 
 
 def _paired(rows: Mapping[str, Row], block: str, other: str) -> list[Line]:
