@@ -131,10 +131,10 @@ def _publish(chosen: Sequence[Any], options: argparse.Namespace, setting: Any) -
     _refuse(cells, chosen)
     found = _summary(cells, setting)
     write_json(options.results, found)
-    write_charts(found, options.page.with_suffix(""))
     write_page(options.page, tables(found))
+    paths = write_charts(found, options.page)
     _report(cells, setting)
-    _say(f"Written: {options.results}, {options.page}, {options.page.with_suffix('')}/*.svg")
+    _say(f"Written: {', '.join(map(str, [options.results, options.page, *paths]))}")
     return 0
 
 

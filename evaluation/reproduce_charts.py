@@ -27,13 +27,15 @@ def charts(found: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def write_charts(found: Mapping[str, Any], folder: Path) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
+def write_charts(found: Mapping[str, Any], page: Path) -> list[Path]:
+    """Those that ``page`` shows, into the folder beside it that has its name."""
+    folder, text = page.with_suffix(""), page.read_text(encoding="utf-8")
     paths = []
     for name, svg in charts(found).items():
-        path = folder / name
-        path.write_text(svg, encoding="utf-8")
-        paths.append(path)
+        if f"({folder.name}/{name})" in text:
+            folder.mkdir(parents=True, exist_ok=True)
+            paths.append(folder / name)
+            paths[-1].write_text(svg, encoding="utf-8")
     return paths
 
 

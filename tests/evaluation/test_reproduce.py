@@ -14,6 +14,7 @@ import pytest
 
 from evaluation import observations, reproduce, reproduce_cells, reproduce_records
 from evaluation.reproduce_cells import DATA, Cell, Setting, base_measures, data_hash, refuse_other_settings, write_json
+from evaluation.reproduce_charts import charts
 from evaluation.reproduce_intervals import Ratio, over_seeds
 from evaluation.reproduce_measure import Sizes
 from evaluation.reproduce_tables import PLACE, filled, tables
@@ -48,7 +49,9 @@ def compared(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_two_recipes_and_two_seeds_make_a_table(compared: Path, assets: Path, tmp_path: Path) -> None:
     page, results = tmp_path / "page.md", tmp_path / "results" / "comparison.json"
-    page.write_text("before\n<!-- table: words -->\nold\n<!-- end -->\nafter\n<!-- table: cost -->\n<!-- end -->\n")
+    page.write_text(
+        "before\n<!-- table: words -->\nold\n<!-- end -->\nafter\n<!-- table: cost -->\n<!-- end -->\n![](page/lambda.svg)\n"
+    )
     assert (
         run(assets, compared, "--recipes", "sft", "wavalign", "--table", "--page", str(page), "--results", str(results))
         == 0
@@ -67,9 +70,11 @@ def test_two_recipes_and_two_seeds_make_a_table(compared: Path, assets: Path, tm
     assert wavalign["minus_sft"]["seeds"] == [0, 1]
     assert [run["mix/lambda"][0][0] for run in wavalign["runs"]] == [2, 2]  # one mean of the two steps, at step 2
     assert found["variants"]["sft"]["minus_sft"] == {}
-    for svg in page.with_suffix("").glob("*.svg"):
-        ElementTree.fromstring(svg.read_text())
-    assert len(list(page.with_suffix("").glob("*.svg"))) == 8
+    for svg in charts(found).values():
+        ElementTree.fromstring(svg)
+    # Only the charts that the page shows are written.
+    assert [path.name for path in page.with_suffix("").iterdir()] == ["lambda.svg"]
+    assert (page.with_suffix("") / "lambda.svg").read_text() == charts(found)["lambda.svg"]
 
 
 def test_the_same_table_comes_from_records_alone(compared: Path, assets: Path, tmp_path: Path) -> None:
