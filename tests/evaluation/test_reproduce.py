@@ -49,9 +49,8 @@ def compared(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_two_recipes_and_two_seeds_make_a_table(compared: Path, assets: Path, tmp_path: Path) -> None:
     page, results = tmp_path / "page.md", tmp_path / "results" / "comparison.json"
-    page.write_text(
-        "before\n<!-- table: words -->\nold\n<!-- end -->\nafter\n<!-- table: cost -->\n<!-- end -->\n![](page/lambda.svg)\n"
-    )
+    places = "before\n<!-- table: words -->\nold\n<!-- end -->\nafter\n<!-- table: cost -->\n<!-- end -->\n"
+    page.write_text(places + "![](page/lambda.svg)\n")
     assert (
         run(assets, compared, "--recipes", "sft", "wavalign", "--table", "--page", str(page), "--results", str(results))
         == 0
