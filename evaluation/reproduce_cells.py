@@ -1,6 +1,7 @@
 """One cell of the comparison: one variant trained with one seed, then measured; kept on disk, so never done twice.
 
 <work>/base.json                     the untrained base: its hash and its measures
+<work>/replies/                      the untrained base's replies and rewards, which runs of DPO share
 <work>/cells/<variant>/seed-N/run/   the training run's own folder, from which it goes on after an interruption
 <work>/cells/<variant>/seed-N/measured.json
 <work>/cells/<variant>/seed-N/data.json      what the prompts were, where they are not the shipped ones
@@ -32,7 +33,7 @@ from wavalign.training.config import TrainConfig
 from wavalign.training.config_files import load_config, recipes, save_config
 from wavalign.training.journal import ADAPTER, CONFIG, RESULT, read_metrics
 
-MEASURED, BASE_FILE, CLOCK, DATA = "measured.json", "base.json", "clock.json", "data.json"
+MEASURED, BASE_FILE, CLOCK, DATA, REPLIES = "measured.json", "base.json", "clock.json", "data.json", "replies"
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,8 @@ def train(cell: Cell, mean_lambda: float | None, deadline: float | None) -> str:
         cell.run.mkdir(parents=True, exist_ok=True)
         write_json(cell.folder / DATA, {"sha256": data_hash(config.data.path)})
         save_config(config, cell.run / CONFIG)
-    trainer = Trainer(config, cell.run, cell.setting.assets, quiet=cell.setting.quiet)
+    replies = cell.setting.work / REPLIES
+    trainer = Trainer(config, cell.run, cell.setting.assets, quiet=cell.setting.quiet, replies=replies)
     wall, processed = time.perf_counter(), time.process_time()
     with trainer.stop.listening(), _until(deadline, trainer.stop):
         status = trainer.run()
@@ -233,10 +235,11 @@ def cpu_share(cell: Cell) -> float:
 
 
 def training_seconds(cell: Cell) -> list[tuple[int, float]]:
-    """(step, seconds of CPU spent on steps up to it), without the evaluations in between."""
+    """(step, seconds of CPU spent on steps up to it), without the evaluations in between. Replies that another run
+    had drawn count as if this one had drawn them."""
     share, total, result = cpu_share(cell), 0.0, []
     for line in cell.metrics:
-        total += line.get("step_time", 0.0) * share
+        total += (line.get("step_time", 0.0) + line.get("perf/kept_s", 0.0)) * share
         result.append((line["step"], total))
     return result
 

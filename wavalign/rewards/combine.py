@@ -178,6 +178,11 @@ class RewardMix:
             recent.clear()
             recent.extend(bool(failed) for failed in state.get(name, ()))
 
+    def passed(self, counts: Mapping[str, int]) -> None:
+        """Remembers scores that were given at another time, so many of each reward, as ones that did not fail."""
+        for name, count in counts.items():
+            self._recent[name].extend([False] * count)
+
     def _count(self, name: str, scores: Sequence[Score]) -> None:
         recent = self._recent[name]
         recent.extend(score is None for score in scores)

@@ -27,9 +27,11 @@ from wavalign.training.config import ConfigError, HybridMethod, LoraTuning, Trai
 from wavalign.training.credit import refuse_idle
 from wavalign.training.data import load_examples
 from wavalign.training.evaluate import Evaluator
+from wavalign.training.examples import Example
 from wavalign.training.hybrid import Hybrid
 from wavalign.training.job_memory import refuse_if_too_large
 from wavalign.training.journal import ADAPTER, CHECKPOINTS, SAMPLES, Journal
+from wavalign.training.kept_replies import KeptReplies
 from wavalign.training.memory import peak_memory
 from wavalign.training.mirrors import mirrors_of
 from wavalign.training.optimiser import optimiser_of
@@ -37,7 +39,7 @@ from wavalign.training.order import Order
 from wavalign.training.plan import Method, Plan, Scores
 from wavalign.training.preference import Preference, refuse_unpaired
 from wavalign.training.provenance import provenance_of
-from wavalign.training.rollouts import Local, Sampler, step_seed
+from wavalign.training.rollouts import Local, Rewarded, Sampler, step_seed
 from wavalign.training.schedule import learning_rate
 from wavalign.training.served_rollouts import Served
 from wavalign.training.stopping import StopRequest
@@ -54,7 +56,8 @@ class TrainingError(RuntimeError):
 class Trainer:
     """One run of ``config`` in the folder of ``journal``; everything that can be refused is refused here.
 
-    ``step`` counts the steps that are done.
+    ``step`` counts the steps that are done. ``replies`` is a folder of ``KeptReplies``, for runs whose replies are all
+    the untrained model's.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Trainer:
         home: Path | None = None,
         quiet: bool = False,
         journal: Journal | None = None,
+        replies: Path | None = None,
     ) -> None:
         self.config = config
         self.folder = folder
@@ -101,6 +105,8 @@ class Trainer:
             )
         source = self.served or Local(policy, checkpoint, config.rollouts.rows_at_once, self.trainee.gathered)
         self.sampler = Sampler(policy, source, config.rollouts, self.rewards, bool(self.text_only))
+        frozen = self.method.samples and not self.method.on_policy
+        self.kept = KeptReplies(replies, config, policy, self.method.samples) if replies and frozen else None
         self.evaluator: Evaluator | None = None
         if config.evaluation.every:
             held_out = load_examples(config.evaluation.data, assets)
@@ -168,11 +174,7 @@ class Trainer:
         rewarded = None
         self.sampler.seconds = {}
         if method.samples:
-            seed = step_seed(config.seed, self.step)
-            if self.served:
-                self.served.update(self.step)
-            groups = self.sampler.sample(examples, method.samples, seed, self.places.start)
-            rewarded = self.sampler.reward(groups, self.step)
+            rewarded = self._replies(examples)
             self._count_failures(rewarded.failed)
         planned = time.perf_counter()
         plan = method.plan(self.step, examples, rewarded, self.world)
@@ -188,6 +190,23 @@ class Trainer:
         metrics["epoch"] = (self.step + 1) * config.batch / len(self.data)
         metrics["step_time"] = time.perf_counter() - started
         return metrics
+
+    def _replies(self, examples: list[Example]) -> Rewarded:
+        """Replies with their rewards: sampled, or those that were kept, whose seconds are then of the phase "kept"."""
+        seed, first = step_seed(self.config.seed, self.step), self.places.start
+        known = self.kept.load(examples, seed, first) if self.kept else None
+        if known is not None:
+            rewarded, self.sampler.seconds["kept"] = known
+            self.rewards.passed({name: int(np.isfinite(scores).sum()) for name, scores in rewarded.parts.items()})
+            return rewarded
+        began = time.perf_counter()
+        if self.served:
+            self.served.update(self.step)
+        groups = self.sampler.sample(examples, self.method.samples, seed, first)
+        rewarded = self.sampler.reward(groups, self.step)
+        if self.kept:
+            self.kept.save(rewarded, seed, first, time.perf_counter() - began)
+        return rewarded
 
     def _learn(self, plan: Plan, seconds: dict[str, float]) -> dict[str, float]:
         """The optimiser steps on one batch; metrics of the last of them."""
