@@ -13,7 +13,17 @@ import numpy as np
 import pytest
 
 from evaluation import observations, reproduce, reproduce_cells, reproduce_records
-from evaluation.reproduce_cells import DATA, Cell, Setting, base_measures, data_hash, refuse_other_settings, write_json
+from evaluation.reproduce_cells import (
+    DATA,
+    Cell,
+    Setting,
+    base_measures,
+    cpu_share,
+    data_hash,
+    refuse_other_settings,
+    training_seconds,
+    write_json,
+)
 from evaluation.reproduce_charts import charts
 from evaluation.reproduce_intervals import Ratio, over_seeds
 from evaluation.reproduce_measure import Sizes
@@ -123,6 +133,22 @@ def test_a_cell_from_a_record_is_trained_again_where_its_weights_are_needed(
     assert cell.has_weights
     own, first = (place / "cells/sft/seed-0/run/adapter/adapter_model.safetensors" for place in (tmp_path, compared))
     assert own.read_bytes() == first.read_bytes()
+
+
+def test_runs_of_dpo_share_replies_and_each_pays_for_them(assets: Path, tmp_path: Path) -> None:
+    changed = [f"{name}@rewards.weights={{letters: 1, delivery: 1}}" for name in ("dpo-text", "dpo-all")]
+    records = tmp_path / "records"
+    assert run(assets, tmp_path, "--recipes", *changed, "--keep", "--records", str(records), seeds=("0",)) == 0
+    assert len(list((tmp_path / "replies").rglob("*.gz"))) == 2  # steps
+    first, second = (Cell(variant(name), 0, Setting(tmp_path, assets, "tiny-base")) for name in changed)
+    drawn, spared = first.metrics[-1], second.metrics[-1]
+    assert "perf/kept_s" not in drawn
+    assert spared["perf/kept_s"] > drawn["perf/sampling_s"]
+    steps = second.metrics[1:]  # the first line is of the evaluation before them
+    paid = sum(line["step_time"] + line["perf/kept_s"] for line in steps)
+    assert training_seconds(second)[-1] == (2, pytest.approx(paid * cpu_share(second)))
+    record = json.loads((records / f"{second.variant.slug}-seed-0.json").read_text())
+    assert [line["perf/kept_s"] for line in record["metrics"][1:]] == [line["perf/kept_s"] for line in steps]
 
 
 def test_the_shift_is_of_cells_whose_weights_are_there(
