@@ -3,7 +3,7 @@
     python -m evaluation.reproduce                                  every recipe, seeds 0 1 2, 200 updates
     python -m evaluation.reproduce --recipes sft wavalign --seeds 0 --minutes 20
     python -m evaluation.reproduce --recipes ablations wavalign@mix.alpha=0.5,lr=3e-4
-    python -m evaluation.reproduce --split validation --work runs/tuning --recipes sft@lr=3e-4 sft@lr=1e-3
+    python -m evaluation.reproduce --split validation --work runs/tuning --recipes rates
     python -m evaluation.reproduce --table                          trains nothing: tables and charts of what is there
 
 What is finished is kept in the work folder and not done again, and with --keep also as a small record in the
@@ -213,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m evaluation.reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--recipes", nargs="+", default=["main"], help="recipes, recipe@field=value, main, ablations or lora"
+        "--recipes", nargs="+", default=["main"], help="recipes, recipe@field=value, main, ablations, lora or rates"
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=200, help="updates of every recipe")

@@ -51,7 +51,13 @@ NAMED: dict[str, str] = {
 """Variants with names of their own: the paper's ablations, the constant it lacks, its divergence from the reference,
 and all weights instead of LoRA (at a smaller learning rate)."""
 LORA = ("wavalign", "wavalign-full", "sft", "sft-full")
-SETS: dict[str, tuple[str, ...]] = {"main": MAIN, "ablations": ABLATIONS, "lora": LORA}
+RATES = (
+    *(f"{recipe}@lr={rate}" for recipe in MAIN for rate in ("3e-4", "1e-3", "3e-3")),
+    "dpo-text@lr=1e-4",
+    "dpo-all@lr=1e-4",
+)
+"""What is tried on validation prompts; DPO, best at the lowest rate that all are tried at, at a lower one too."""
+SETS: dict[str, tuple[str, ...]] = {"main": MAIN, "ablations": ABLATIONS, "lora": LORA, "rates": RATES}
 SHORT = {"mix.ema": "method.mix.alpha", "lr": "optimiser.lr", "group": "rollouts.group_size"}
 _OVERRIDE = re.compile(r",(?=[A-Za-z_][A-Za-z0-9_.]*=)")
 _MEAN = re.compile(r"mean\(([^()]+)\)")

@@ -107,6 +107,14 @@ def test_a_variant_that_changes_nothing_is_its_recipe() -> None:
     assert not changes_nothing(variant("fixed-at-mean"))
 
 
+def test_every_recipe_is_tried_at_its_own_rate_and_as_often_as_others() -> None:
+    tried = variants(["rates"])
+    for recipe in MAIN:
+        own = [each for each in tried if each.recipe == recipe]
+        assert sum(map(changes_nothing, own)) == 1
+        assert len(own) == (4 if recipe.startswith("dpo") else 3)
+
+
 # Claims
 
 
