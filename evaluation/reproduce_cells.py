@@ -239,7 +239,7 @@ def training_seconds(cell: Cell) -> list[tuple[int, float]]:
     had drawn count as if this one had drawn them."""
     share, total, result = cpu_share(cell), 0.0, []
     for line in cell.metrics:
-        total += (line.get("step_time", 0.0) + line.get("perf/kept_s", 0.0)) * share
+        total += line.get("step_time", 0.0) * share + line.get("perf/kept_cpu_s", 0.0)
         result.append((line["step"], total))
     return result
 

@@ -31,7 +31,7 @@ from evaluation.reproduce_summary import CURVES, TRAINING
 from wavalign.training.config_files import load_config
 from wavalign.training.journal import CONFIG, METRICS, RESULT
 
-_KEPT = ("step", "step_time", "perf/kept_s", *CURVES, *TRAINING)
+_KEPT = ("step", "step_time", "perf/kept_cpu_s", *CURVES, *TRAINING)
 
 
 def keep(cell: Cell, base: Mapping[str, Any], records: Path) -> Path:

@@ -27,6 +27,7 @@ def choices(rows: Mapping[str, Any]) -> dict[str, str]:
 
     Another variant is chosen only when its right replies are above the recipe's own by the whole interval, its WER
     at most 2 points above the base's and its delivery at most 3 below; of several, the one with the most right replies.
+    The recipe's own values need not leave speech whole.
     """
     result = {}
     for recipe in dict.fromkeys(row["recipe"] for row in rows.values()):
@@ -40,5 +41,7 @@ def choices(rows: Mapping[str, Any]) -> dict[str, str]:
 
 def _better(row: Mapping[str, Any]) -> bool:
     base = row["minus_base"]
+    if WER not in base or DELIVERY not in base:  # nothing was spoken
+        return False
     whole = base[WER]["value"] <= WER_WITHIN and base[DELIVERY]["value"] >= -DELIVERY_WITHIN
     return whole and row["minus_recipe"].get(WORDS, {}).get("low", 0.0) > 0

@@ -142,13 +142,13 @@ def test_runs_of_dpo_share_replies_and_each_pays_for_them(assets: Path, tmp_path
     assert len(list((tmp_path / "replies").rglob("*.gz"))) == 2  # steps
     first, second = (Cell(variant(name), 0, Setting(tmp_path, assets, "tiny-base")) for name in changed)
     drawn, spared = first.metrics[-1], second.metrics[-1]
-    assert "perf/kept_s" not in drawn
-    assert spared["perf/kept_s"] > drawn["perf/sampling_s"]
+    assert "perf/kept_cpu_s" not in drawn
+    assert spared["perf/kept_cpu_s"] > 0
     steps = second.metrics[1:]  # the first line is of the evaluation before them
-    paid = sum(line["step_time"] + line["perf/kept_s"] for line in steps)
-    assert training_seconds(second)[-1] == (2, pytest.approx(paid * cpu_share(second)))
+    paid = sum(line["step_time"] * cpu_share(second) + line["perf/kept_cpu_s"] for line in steps)
+    assert training_seconds(second)[-1] == (2, pytest.approx(paid))
     record = json.loads((records / f"{second.variant.slug}-seed-0.json").read_text())
-    assert [line["perf/kept_s"] for line in record["metrics"][1:]] == [line["perf/kept_s"] for line in steps]
+    assert [line["perf/kept_cpu_s"] for line in record["metrics"][1:]] == [line["perf/kept_cpu_s"] for line in steps]
 
 
 def test_the_shift_is_of_cells_whose_weights_are_there(

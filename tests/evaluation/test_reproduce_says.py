@@ -98,6 +98,8 @@ def test_a_recipe_keeps_its_values_unless_others_are_measurably_better_and_leave
         "| `sft@lr=3e-3` | 2 | +4.0 (-1.0 to +9.0) |  |  |  |  |",
     ]
     assert "alpo" not in _tuning(rows)  # its own values were not tried
+    rows["wavalign@lr=3e-3"]["minus_base"] = {}  # nothing was spoken
+    assert choices(rows)["wavalign"] == "wavalign@lr=2e-3"
 
 
 def test_a_variant_that_changes_nothing_is_its_recipe() -> None:

@@ -65,6 +65,7 @@ def test_the_config_makes_every_reward_flaky_and_keeps_its_weight():
     guessed = mix.score([answer("twelve", step=step) for step in range(1, 41, 2)])
     assert len(set(guessed.combined)) > 1
     assert len(set(guessed.parts["answer"])) > 1
+    assert guessed.parts["answer"] != guessed.parts["rule"]
 
 
 def test_a_reward_of_parts_of_a_reply_cannot_guess():

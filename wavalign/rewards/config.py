@@ -53,8 +53,12 @@ class FlakyConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    period: int = Field(ge=1, description="updates of a phase; the first is good, the second bad, and so on")
-    share: float = Field(1.0, gt=0, le=1, description="of the scores in a bad phase that are guesses from 1 to 5")
+    period: int = Field(
+        ge=1,
+        description="for studies: after so many updates every reward begins to guess, after as many more it is true "
+        "again, and so on; empty for rewards that never guess",
+    )
+    share: float = Field(1.0, gt=0, le=1, description="of the scores that are guesses, 1 to 5, while a reward guesses")
 
 
 class RewardConfig(BaseModel):

@@ -2,19 +2,20 @@
 
 <folder>/<settings>/<seed, prompts>.json.gz       the replies to the prompts of one step and process
 
-DPO's pairs are made of the untrained model's replies: runs that differ in learning rate, scope or gamma alone draw the
-same ones, and so does a run that is made again. A folder is for one state of the model's weights, and of the codec and
-whatever else the rewards measure with.
+DPO's pairs are made of the untrained model's replies: runs that differ in learning rate or gamma alone draw the same
+ones, and so do those of words and of all tokens where a reward must hear the replies. A folder is for one state of the
+model's weights, and of the codec and whatever else the rewards measure with.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
 import math
 import os
-import tempfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,19 +27,24 @@ from wavalign.training.config import TrainConfig
 from wavalign.training.examples import Example
 from wavalign.training.rollouts import Group, Rewarded
 
-_FORMAT = 1
-"""Raised when replies would be drawn or kept otherwise."""
+_FORMAT = 2
+"""Counted up when replies would be drawn or kept otherwise."""
 
 
 class KeptReplies:
-    """Of ``group_size`` replies to a prompt. ``folder`` is made when something is kept; several processes and runs may
-    share it."""
+    """``group_size`` replies to each prompt, which end with their text where ``text_only``. ``folder`` is made when
+    something is kept; several processes and runs may share it.
+    """
 
-    def __init__(self, folder: Path, config: TrainConfig, policy: TrainablePolicy, group_size: int) -> None:
+    def __init__(
+        self, folder: Path, config: TrainConfig, policy: TrainablePolicy, group_size: int, text_only: bool, device: str
+    ) -> None:
         settings = {
             "format": _FORMAT,
             "base": config.base,
             "precision": config.precision,
+            "device": device,
+            "text_only": text_only,
             "rollouts": config.rollouts.model_dump(mode="json"),
             "rewards": config.rewards.model_dump(mode="json"),
             "group_size": group_size,
@@ -47,9 +53,10 @@ class KeptReplies:
         self.policy = policy
 
     def load(self, examples: Sequence[Example], seed: int, first: int) -> tuple[Rewarded, float] | None:
-        """The replies to ``examples`` with their rewards, and the seconds that these took; None where none are kept.
+        """The replies to ``examples`` with their rewards, and the seconds of CPU that these took; None where none are
+        kept.
 
-        What cannot be read counts as not kept.
+        What cannot be read counts as not kept. Of the rewards' spans nothing is kept, and no reply's sound or text.
         """
         prompts = [self.policy.encode_prompt(example.prompt) for example in examples]
         try:
@@ -67,29 +74,34 @@ class KeptReplies:
                     {name: _array(rows) for name, rows in found["parts"].items()},
                     {name: np.zeros(np.shape(rows), dtype=bool) for name, rows in found["parts"].items()},
                 ),
-                float(found["seconds"]),
+                float(found["cpu_s"]),
             )
-        except (OSError, EOFError, ValueError, KeyError, TypeError):
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    def save(self, rewarded: Rewarded, seed: int, first: int, seconds: float) -> None:
-        """Keeps replies whose rewards all came; others may come another time."""
+    def save(self, rewarded: Rewarded, seed: int, first: int, cpu_s: float) -> None:
+        """Keeps replies whose rewards all came; others may come another time. Where nothing can be written, nothing is
+        kept.
+        """
         if any(each.any() for each in rewarded.failed.values()):
             return
         examples = [group.example for group in rewarded.groups]
         path = self._path(examples, [group.prompt for group in rewarded.groups], seed, first)
         kept = {
-            "seconds": seconds,
+            "cpu_s": cpu_s,
             "rollouts": [[_plain(rollout) for rollout in group.rollouts] for group in rewarded.groups],
             "combined": _rows(rewarded.combined),
             "channel": {name: _rows(rows) for name, rows in rewarded.channel.items()},
             "parts": {name: _rows(rows) for name, rows in rewarded.parts.items()},
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(gzip.compress(json.dumps(kept, separators=(",", ":")).encode(), mtime=0))
-        os.replace(temporary, path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(gzip.compress(json.dumps(kept, separators=(",", ":")).encode(), mtime=0))
+            temporary.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
     def _path(self, examples: Sequence[Example], prompts: Sequence[Sequence[int]], seed: int, first: int) -> Path:
         asked = [

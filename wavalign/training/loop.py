@@ -106,7 +106,10 @@ class Trainer:
         source = self.served or Local(policy, checkpoint, config.rollouts.rows_at_once, self.trainee.gathered)
         self.sampler = Sampler(policy, source, config.rollouts, self.rewards, bool(self.text_only))
         frozen = self.method.samples and not self.method.on_policy
-        self.kept = KeptReplies(replies, config, policy, self.method.samples) if replies and frozen else None
+        self.kept: KeptReplies | None = None
+        if replies and frozen:
+            device = str(self.accelerator.device)
+            self.kept = KeptReplies(replies, config, policy, self.method.samples, bool(self.text_only), device)
         self.evaluator: Evaluator | None = None
         if config.evaluation.every:
             held_out = load_examples(config.evaluation.data, assets)
@@ -192,20 +195,22 @@ class Trainer:
         return metrics
 
     def _replies(self, examples: list[Example]) -> Rewarded:
-        """Replies with their rewards: sampled, or those that were kept, whose seconds are then of the phase "kept"."""
+        """Replies with their rewards: sampled, or those that were kept."""
         seed, first = step_seed(self.config.seed, self.step), self.places.start
-        known = self.kept.load(examples, seed, first) if self.kept else None
-        if known is not None:
-            rewarded, self.sampler.seconds["kept"] = known
-            self.rewards.passed({name: int(np.isfinite(scores).sum()) for name, scores in rewarded.parts.items()})
-            return rewarded
-        began = time.perf_counter()
+        if self.kept:
+            known = self.kept.load(examples, seed, first)
+            # Sampling brings shared-out weights together, for which every process is needed.
+            if all(self.world.gather(known is not None)):
+                rewarded, self.sampler.seconds["kept_cpu"] = known
+                self.rewards.passed({name: int(np.isfinite(scores).sum()) for name, scores in rewarded.parts.items()})
+                return rewarded
+        began = time.process_time()
         if self.served:
             self.served.update(self.step)
         groups = self.sampler.sample(examples, self.method.samples, seed, first)
         rewarded = self.sampler.reward(groups, self.step)
         if self.kept:
-            self.kept.save(rewarded, seed, first, time.perf_counter() - began)
+            self.kept.save(rewarded, seed, first, time.process_time() - began)
         return rewarded
 
     def _learn(self, plan: Plan, seconds: dict[str, float]) -> dict[str, float]:
