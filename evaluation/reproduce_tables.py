@@ -278,10 +278,12 @@ def _setting(found: Row) -> str:
     seeds = {name: len(row["seeds"]) for name, row in found["variants"].items()}
     fewest, most = (min(seeds.values()), max(seeds.values())) if seeds else (0, 0)
     counted = str(fewest) if fewest == most else f"{fewest} to {most}"
+    own = any(value.startswith("steps=") for row in found["variants"].values() for value in row["overrides"])
     return (
-        f"Base `{found['base']['name']}` ({found['base']['sha256'][:12]}), {setting['steps']} updates, {counted} "
+        f"Base `{found['base']['name']}` ({found['base']['sha256'][:12]}), {setting['steps']} updates"
+        f"{' where no other number is named' if own else ''}, {counted} "
         f"seed{'' if counted == '1' else 's'}; changes of every recipe: {changed}; "
-        f"chosen on validation: {tuned or 'nothing'}. "
+        f"further values of single recipes: {tuned or 'none'}. "
         f"Split `{sizes['split']}`: {sizes['prompts']} prompts, {sizes['samples']} samples each at temperature "
         f"{sizes['temperature']:g}; {sizes['spoken']} replies spoken at the checkpoint's own sampling and "
         f"{sizes['warm']} at {sizes['warm_temperature']:g}; {sizes['likelihood']} demonstrations scored."
