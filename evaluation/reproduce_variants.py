@@ -56,7 +56,7 @@ RATES = (
     "dpo-text@lr=1e-4",
     "dpo-all@lr=1e-4",
 )
-"""What is tried on validation prompts; DPO, best at the lowest rate that all are tried at, at a lower one too."""
+"""What is tried on validation prompts; DPO, whose speech is best at the lowest rate of all, at a lower one too."""
 SETS: dict[str, tuple[str, ...]] = {"main": MAIN, "ablations": ABLATIONS, "lora": LORA, "rates": RATES}
 SHORT = {"mix.ema": "method.mix.alpha", "lr": "optimiser.lr", "group": "rollouts.group_size"}
 _OVERRIDE = re.compile(r",(?=[A-Za-z_][A-Za-z0-9_.]*=)")
