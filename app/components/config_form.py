@@ -48,7 +48,9 @@ class FormField:
 
     @property
     def label(self) -> str:
-        return self.path.rpartition(".")[2].replace("_", " ")
+        """The field's name, after that of its optional block: several of them have a path or a temperature."""
+        name, block = (path.rpartition(".")[2].replace("_", " ") for path in (self.path, self.block))
+        return f"{block}: {name}" if block else name
 
     def described(self) -> Plain:
         return {

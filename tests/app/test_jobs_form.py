@@ -100,6 +100,21 @@ def test_a_rule_that_is_optional_is_there_when_its_kind_is_chosen() -> None:
     assert form.checked(without)[0].method.mix_speech is None
 
 
+def test_fields_of_a_block_that_may_be_absent_are_named_after_it() -> None:
+    labels = {field.path: field.label for field in form.fields()}
+    assert labels["rewards.judge.temperature"] == "judge: temperature"
+    assert labels["rewards.preference.path"] == "preference: path"
+    assert labels["rollouts.temperature"] == "temperature"
+
+
+def test_a_flaky_judge_is_there_once_its_period_is_given() -> None:
+    base = plain("wavalign")
+    untouched, _ = form.checked(form.merged(base, form.text_of(base)))
+    assert untouched.rewards.flaky is None
+    asked, _ = form.checked(form.merged(base, form.text_of(base) | {"rewards.flaky.period": "20"}))
+    assert (asked.rewards.flaky.period, asked.rewards.flaky.share) == (20, 1.0)
+
+
 def test_a_judge_is_a_block_that_appears_with_its_first_value() -> None:
     base = plain("wavalign")
     assert form.merged(base, {"rewards.judge.url": ""}).get("rewards", {}).get("judge") is None
