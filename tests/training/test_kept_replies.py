@@ -13,7 +13,7 @@ from tests.training.test_loop import learned, measured
 from tests.training.tiny_run import small
 from wavalign.training.config import TrainConfig
 from wavalign.training.config_files import make_config
-from wavalign.training.journal import read_metrics
+from wavalign.training.journal import read_lines, read_metrics
 from wavalign.training.loop import Trainer
 
 SCORED: dict[str, Any] = {"weights": {"letters": 1.0, "delivery": 0.5, "intelligibility": 0.5}}
@@ -99,9 +99,12 @@ def test_a_broken_file_is_drawn_again(assets: Path, tmp_path: Path) -> None:
     assert measured(tmp_path / "again") == measured(tmp_path / "first")
 
 
-def test_where_nothing_can_be_kept_the_run_goes_on(assets: Path, tmp_path: Path) -> None:
+def test_where_nothing_can_be_kept_the_run_goes_on_and_says_so(assets: Path, tmp_path: Path) -> None:
     (tmp_path / "replies").write_text("a file where a folder should be")
     train(config(steps=1), tmp_path / "run", assets, tmp_path / "replies")
+    told = [line for line in read_lines(tmp_path / "run" / "events.jsonl") if line["event"] == "replies not kept"]
+    assert [line["step"] for line in told] == [1]
+    assert "replies" in told[0]["reason"]
 
 
 def test_replies_that_end_with_their_text_are_not_those_that_are_spoken(assets: Path, tmp_path: Path) -> None:

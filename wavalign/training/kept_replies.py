@@ -79,12 +79,12 @@ class KeptReplies:
         except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    def save(self, rewarded: Rewarded, seed: int, first: int, cpu_s: float) -> None:
-        """Keeps replies whose rewards all came; others may come another time. Where nothing can be written, nothing is
-        kept.
+    def save(self, rewarded: Rewarded, seed: int, first: int, cpu_s: float) -> str | None:
+        """Keeps replies whose rewards all came; others may come another time. Returns why they could not be written,
+        for a run can do without that; None where nothing went wrong.
         """
         if any(each.any() for each in rewarded.failed.values()):
-            return
+            return None
         examples = [group.example for group in rewarded.groups]
         path = self._path(examples, [group.prompt for group in rewarded.groups], seed, first)
         kept = {
@@ -99,9 +99,11 @@ class KeptReplies:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(gzip.compress(json.dumps(kept, separators=(",", ":")).encode(), mtime=0))
             temporary.replace(path)
-        except OSError:
+        except OSError as error:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+            return str(error)
+        return None
 
     def _path(self, examples: Sequence[Example], prompts: Sequence[Sequence[int]], seed: int, first: int) -> Path:
         asked = [

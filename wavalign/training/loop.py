@@ -209,8 +209,8 @@ class Trainer:
             self.served.update(self.step)
         groups = self.sampler.sample(examples, self.method.samples, seed, first)
         rewarded = self.sampler.reward(groups, self.step)
-        if self.kept:
-            self.kept.save(rewarded, seed, first, time.process_time() - began)
+        if self.kept and (why := self.kept.save(rewarded, seed, first, time.process_time() - began)):
+            self._event("replies not kept", step=self.step + 1, reason=why)
         return rewarded
 
     def _learn(self, plan: Plan, seconds: dict[str, float]) -> dict[str, float]:
