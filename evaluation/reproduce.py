@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             steps=options.steps,
             overrides=tuple(options.set),
             tuned=tuned_values(options.tuned) if options.tuned else {},
+            untimed=tuple(options.untimed),
             pool=options.pool,
             curve=options.curve,
             sizes=sizes,
@@ -237,6 +238,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--table", action="store_true", help="train nothing; write results, page and charts")
     parser.add_argument("--results", type=Path, default=RESULTS, help="with --table: where the results are written")
     parser.add_argument("--page", type=Path, default=PAGE, help="with --table: whose tables are filled in")
+    parser.add_argument(
+        "--untimed", nargs="+", default=[], metavar="RECIPE", help="trained on another machine: compare no seconds of it"
+    )
     parser.add_argument("--threads", type=int, default=1, help="of torch; small models are fastest with one")
     return parser
 

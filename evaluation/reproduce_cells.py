@@ -39,7 +39,8 @@ MEASURED, BASE_FILE, CLOCK, DATA, REPLIES = "measured.json", "base.json", "clock
 @dataclass(frozen=True)
 class Setting:
     """What all cells share. ``overrides`` are ``field=value`` for every recipe, ``tuned`` those of one recipe and its
-    variants; a variant's own come last."""
+    variants; a variant's own come last. ``untimed`` are variants that trained on a machine of another speed: seconds of
+    theirs are not compared."""
 
     work: Path
     assets: Path
@@ -47,6 +48,7 @@ class Setting:
     steps: int = 200
     overrides: tuple[str, ...] = ()
     tuned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    untimed: tuple[str, ...] = ()
     pool: Path | None = None
     curve: int = 100
     sizes: Sizes = field(default_factory=Sizes)

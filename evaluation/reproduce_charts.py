@@ -77,7 +77,7 @@ def _by_time(rows: Mapping[str, Any], colours: Mapping[str, int]) -> str:
         Line(name, [(seconds, 100 * value) for _, seconds, value in run[name_of]], colours[name], faint=number > 0)
         for name, row in rows.items()
         for number, run in enumerate(row["runs"])
-        if name_of in run
+        if name_of in run and row["timed"]
     ]
     return line_chart(
         "Right replies by time spent, validation prompts", "seconds of one core, steps only", "right replies, %", lines

@@ -26,7 +26,8 @@ _BEYOND = 1.02
 def summary(cells: Sequence[Cell], base: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
     """Plain JSON: ``base`` and each variant's ``measures``, ``minus_base``, ``minus_sft`` (estimates by measure),
     ``minus_wavalign``, ``minus_full`` (from its twin of all weights) and ``minus_recipe`` (from its recipe as it
-    ships), its ``runs`` (trajectories of every seed) and ``cpu_s``. Only cells that are measured count.
+    ships), its ``runs`` (trajectories of every seed), ``cpu_s``, and whether that is compared (``timed``). Only
+    cells that are measured count.
     """
     done: dict[Variant, list[Cell]] = {}
     for cell in cells:
@@ -52,6 +53,7 @@ def summary(cells: Sequence[Cell], base: Mapping[str, Any], setting: Setting) ->
             "shipped": changes_nothing(variant),
             "minus_recipe": _against(own, done, _shipped(variant, done)),
             "runs": [_trajectories(cell) for cell in own],
+            "timed": variant.name not in setting.untimed,
             "cpu_s": _estimate(mean_with_t(np.array([training_seconds(cell)[-1][1] for cell in own]))),
         }
     return {
@@ -64,7 +66,7 @@ def summary(cells: Sequence[Cell], base: Mapping[str, Any], setting: Setting) ->
             "sizes": asdict(setting.sizes),
         },
         "variants": rows,
-        "equal_cpu": equal_cpu(rows),
+        "equal_cpu": equal_cpu({name: row for name, row in rows.items() if row["timed"]}),
     }
 
 

@@ -92,7 +92,7 @@ def tables(found: Row) -> dict[str, str]:
         "lora": _lora(rows),
         "tuning": _tuning(rows),
         "cost": _cost(rows),
-        "equal-cpu": _equal_cpu(found["equal_cpu"], list(rows)),
+        "equal-cpu": _equal_cpu(found["equal_cpu"], [name for name, row in rows.items() if row["timed"]]),
         "setting": _setting(found),
     }
 
@@ -227,14 +227,15 @@ def _families(everybody: Mapping[str, Row]) -> str:
 
 
 def _cost(rows: Mapping[str, Row]) -> str:
+    """Seconds are left out where they are of a machine of another speed."""
     body = []
     for name, row in rows.items():
         steps = max(
             (points[-1][0] for run in row["runs"] for key, points in run.items() if key == "grad_norm"), default=0
         )
         seconds = row["cpu_s"]["value"] if row["cpu_s"] else 0.0
-        each = f"{seconds / steps:.2f}" if steps else ""
-        body.append([f"`{name}`", str(steps), f"{seconds:.0f}", each, _mean_lambda(row["runs"])])
+        spent = [f"{seconds:.0f}", f"{seconds / steps:.2f}" if steps else ""] if row["timed"] else ["", ""]
+        body.append([f"`{name}`", str(steps), *spent, _mean_lambda(row["runs"])])
     return markdown(["", "updates", "CPU seconds", "a step", "mean lambda"], body) if body else "_Nothing trained yet._"
 
 

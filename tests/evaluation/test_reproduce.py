@@ -98,6 +98,24 @@ def test_the_same_table_comes_from_records_alone(compared: Path, assets: Path, t
     assert second == first
 
 
+def test_no_seconds_are_compared_of_a_recipe_from_another_machine(
+    compared: Path, assets: Path, tmp_path: Path
+) -> None:
+    page, results = tmp_path / "page.md", tmp_path / "results.json"
+    page.write_text("<!-- table: equal-cpu -->\n<!-- end -->\n<!-- table: words -->\n<!-- end -->\n")
+    given = ["--recipes", "sft", "wavalign", "--untimed", "sft", "--results", str(results)]
+    assert run(assets, compared, *given, "--table", "--page", str(page)) == 0
+    found = json.loads(results.read_text())
+    assert [list(column["variants"]) for column in found["equal_cpu"]] == [["wavalign"]]
+    equal, words = (match[0] for match in PLACE.finditer(page.read_text()))
+    assert "`wavalign`" in equal
+    assert "`sft`" not in equal
+    assert "`sft`" in words
+    timed = charts(found)["equal-cpu.svg"]
+    assert ">wavalign<" in timed
+    assert ">sft<" not in timed
+
+
 def test_records_of_other_settings_do_not_count(compared: Path, assets: Path, tmp_path: Path) -> None:
     given = ["--recipes", "sft", "--records", str(compared / "records"), "--minutes", "0"]
     assert run(assets, tmp_path / "same", *given) == 0

@@ -20,15 +20,18 @@ from wavalign.training.config import ConfigError, HybridMethod
 
 
 def test_the_words_lambda_stands_beside_speechs_own() -> None:
-    """Words 0.3 and 0.4 in two runs: 0.35; speech 0.7 in both. Other runs have one lambda, or none."""
+    """Words 0.3 and 0.4 in two runs: 0.35; speech 0.7 in both. Other runs have one lambda, or none; a machine of
+    another speed has no seconds here."""
     cost = {"value": 100.0}
     own = [{"mean_lambda": words, "mean_lambda_speech": 0.7, "grad_norm": [[50, 1.0]]} for words in (0.3, 0.4)]
     one, none = ([{"mean_lambda": mean, "mean_lambda_speech": None}] for mean in (0.5, None))
-    text = _cost({name: {"runs": runs, "cpu_s": cost} for name, runs in (("own", own), ("one", one), ("none", none))})
+    runs_of = {"own": own, "one": one, "none": none, "elsewhere": own}
+    text = _cost({name: {"runs": r, "cpu_s": cost, "timed": name != "elsewhere"} for name, r in runs_of.items()})
     assert text.splitlines()[2:] == [
         "| `own` | 50 | 100 | 2.00 | 0.350 words, 0.700 speech |",
         "| `one` | 0 | 100 |  | 0.500 |",
         "| `none` | 0 | 100 |  |  |",
+        "| `elsewhere` | 50 |  |  | 0.350 words, 0.700 speech |",
     ]
 
 
