@@ -210,11 +210,13 @@ def _say(text: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from evaluation.reproduce_variants import SETS
+
     parser = argparse.ArgumentParser(
         prog="python -m evaluation.reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--recipes", nargs="+", default=["main"], help="recipes, recipe@field=value, main, ablations, lora or rates"
+        "--recipes", nargs="+", default=["main"], help=f"recipes, recipe@field=value, {', '.join(SETS)}"
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=200, help="updates of every recipe")
@@ -239,7 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--results", type=Path, default=RESULTS, help="with --table: where the results are written")
     parser.add_argument("--page", type=Path, default=PAGE, help="with --table: whose tables are filled in")
     parser.add_argument(
-        "--untimed", nargs="+", default=[], metavar="RECIPE", help="trained on another machine: compare no seconds of it"
+        "--untimed", nargs="+", default=[], metavar="RECIPE", help="whose seconds are of another machine: left out"
     )
     parser.add_argument("--threads", type=int, default=1, help="of torch; small models are fastest with one")
     return parser

@@ -57,7 +57,25 @@ RATES = (
     "dpo-all@lr=1e-4",
 )
 """What is tried on validation prompts; DPO, whose speech is best at the lowest rate of all, at a lower one too."""
-SETS: dict[str, tuple[str, ...]] = {"main": MAIN, "ablations": ABLATIONS, "lora": LORA, "rates": RATES}
+EQUAL_TIME = (
+    "wavalign",
+    "hybrid-fixed",
+    "sft@steps=500",
+    "grpo-text@steps=206",
+    "grpo-all@steps=82",
+    "alpo-anchored@steps=54",
+    "alpo@steps=34",
+    "dpo-text@steps=40",
+    "dpo-all@steps=40",
+)
+"""As many updates of each as take the time of 200 of ``wavalign``, by short runs side by side on one machine."""
+SETS: dict[str, tuple[str, ...]] = {
+    "main": MAIN,
+    "ablations": ABLATIONS,
+    "lora": LORA,
+    "rates": RATES,
+    "equal-time": EQUAL_TIME,
+}
 SHORT = {"mix.ema": "method.mix.alpha", "lr": "optimiser.lr", "group": "rollouts.group_size"}
 _OVERRIDE = re.compile(r",(?=[A-Za-z_][A-Za-z0-9_.]*=)")
 _MEAN = re.compile(r"mean\(([^()]+)\)")

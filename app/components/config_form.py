@@ -44,7 +44,8 @@ class FormField:
     limits: str
     when: tuple[tuple[str, str], ...]
     block: str = ""
-    """The optional block that this field is a part of: absent as long as all of its fields are empty."""
+    """The optional block that this field is a part of: absent until one of its fields is given a value, and again when
+    what it needs is emptied."""
 
     @property
     def label(self) -> str:
@@ -115,6 +116,11 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, str]) -> Plain:
             block[key] = ""  # left empty although it needs a value: the check says so
         else:
             block[key] = value
+    for path in dict.fromkeys(field.block for field in every if field.block):
+        needed = [field for field in every if field.block == path and field.default is PydanticUndefined]
+        if needed and _at(base, path) is not None and all(_emptied(field, changes) for field in needed):
+            outer, name = _block_of(result, path)
+            outer[name] = None
     return result
 
 
@@ -264,6 +270,10 @@ def _block_of(config: Plain, path: str) -> tuple[Plain, str]:
         inner = models_of(info.annotation) if info else []
         model = inner[0] if len(inner) == 1 else None
     return config, key
+
+
+def _emptied(field: FormField, changes: Mapping[str, str]) -> bool:
+    return field.path in changes and not changes[field.path].strip()
 
 
 def _parsed(field: FormField, text: str) -> Any:

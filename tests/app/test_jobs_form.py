@@ -124,6 +124,24 @@ def test_a_judge_is_a_block_that_appears_with_its_first_value() -> None:
     assert config.rewards.judge.model == "m"
 
 
+def test_a_block_goes_when_all_that_it_needs_is_emptied() -> None:
+    """A judge needs its URL and its model: without one of them the other's emptiness is an error, not a wish."""
+    typed = {"rewards.judge.url": "http://localhost:1/v1", "rewards.judge.model": "m", "rewards.flaky.period": "20"}
+    config, _ = form.checked(form.merged(plain("wavalign"), typed | {"rewards.judge.temperature": "0.5"}))
+    there = form._dump(config)
+    shown = form.text_of(there)
+    without, problems = form.checked(form.merged(there, shown | {"rewards.flaky.period": " "}))
+    assert problems == {}
+    assert without.rewards.flaky is None
+    assert without.rewards.judge == config.rewards.judge
+    half = form.merged(there, shown | {"rewards.judge.url": ""})
+    assert list(form.checked(half)[1]) == ["rewards.judge.url"]
+    neither = form.merged(there, shown | {"rewards.judge.url": "", "rewards.judge.model": ""})
+    assert form.checked(neither)[0].rewards.judge is None
+    never = form.merged(plain("wavalign"), {"rewards.judge.temperature": "0.5", "rewards.judge.url": ""})
+    assert "rewards.judge.url" in form.checked(never)[1]
+
+
 @pytest.mark.parametrize("name", list(recipes()))
 def test_the_command_line_makes_the_same_config(name: str) -> None:
     changes = {"optimiser.lr": "3e-4", "name": "mine", "rewards.weights": "rule: 1, format: 0.5", "steps": "7"}

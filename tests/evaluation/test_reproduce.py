@@ -98,9 +98,7 @@ def test_the_same_table_comes_from_records_alone(compared: Path, assets: Path, t
     assert second == first
 
 
-def test_no_seconds_are_compared_of_a_recipe_from_another_machine(
-    compared: Path, assets: Path, tmp_path: Path
-) -> None:
+def test_no_seconds_are_compared_of_a_recipe_from_another_machine(compared: Path, assets: Path, tmp_path: Path) -> None:
     page, results = tmp_path / "page.md", tmp_path / "results.json"
     page.write_text("<!-- table: equal-cpu -->\n<!-- end -->\n<!-- table: words -->\n<!-- end -->\n")
     given = ["--recipes", "sft", "wavalign", "--untimed", "sft", "--results", str(results)]

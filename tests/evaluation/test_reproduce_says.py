@@ -120,6 +120,19 @@ def test_every_recipe_is_tried_at_its_own_rate_and_as_often_as_others() -> None:
         assert len(own) == (4 if recipe.startswith("dpo") else 3)
 
 
+def test_equal_time_gives_every_recipe_updates_of_its_own(tmp_path: Path) -> None:
+    """Only their number differs, and the costlier an update the fewer there are."""
+    cells = {each.recipe: Cell(each, 0, Setting(tmp_path, tmp_path)) for each in variants(["equal-time"])}
+    assert set(cells) == set(MAIN)
+    updates = {recipe: cell.config().steps for recipe, cell in cells.items()}
+    assert (
+        updates["sft"] > updates["wavalign"] == 200 > updates["grpo-all"] > updates["alpo-anchored"] > updates["alpo"]
+    )
+    for recipe, cell in cells.items():
+        same = Cell(variant(recipe), 0, Setting(tmp_path, tmp_path)).config()
+        assert cell.config().model_copy(update={"steps": 200, "name": same.name}) == same
+
+
 # Claims
 
 
