@@ -28,6 +28,7 @@ Kind = Literal["int", "float", "text", "switch", "choice", "list", "mapping"]
 FIRST = ("name", "base", "data.source", "data.path", "rewards.weights", "steps")
 """The fields that come first; all others are folded away."""
 _TAG = "kind"
+_SPELT = {"url": "URL", "api": "API", "kl": "KL", "rl": "RL", "lr": "learning rate", "eps": "epsilon"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class FormField:
     @property
     def label(self) -> str:
         """The field's name, after that of its optional block: several of them have a path or a temperature."""
-        name, block = (path.rpartition(".")[2].replace("_", " ") for path in (self.path, self.block))
+        name, block = (_in_words(path.rpartition(".")[2]) for path in (self.path, self.block))
         return f"{block}: {name}" if block else name
 
     def described(self) -> Plain:
@@ -168,6 +169,11 @@ def differences(one: TrainConfig, other: TrainConfig) -> list[tuple[str, str, st
         for path in dict.fromkeys([*left, *right])
         if left.get(path, "") != right.get(path, "")
     ]
+
+
+def _in_words(name: str) -> str:
+    words = [_SPELT.get(word, word) for word in name.split("_")]
+    return " ".join([*words[:-1], "(s)"] if words[-1] == "s" else words)
 
 
 def _fields(

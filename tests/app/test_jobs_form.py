@@ -107,6 +107,14 @@ def test_fields_of_a_block_that_may_be_absent_are_named_after_it() -> None:
     assert labels["rollouts.temperature"] == "temperature"
 
 
+def test_labels_spell_acronyms_and_name_seconds() -> None:
+    labels = {field.path: field.label for field in form.fields()}
+    assert labels["rewards.judge.url"] == "judge: URL"
+    assert labels["rewards.judge.longest_wait_s"] == "judge: longest wait (s)"
+    assert labels["method.preference.kl_speech"] == "KL speech"
+    assert labels["optimiser.lr"] == "learning rate"
+
+
 def test_a_flaky_judge_is_there_once_its_period_is_given() -> None:
     base = plain("wavalign")
     untouched, _ = form.checked(form.merged(base, form.text_of(base)))
