@@ -69,7 +69,10 @@ def _agreement(target: Target, low: float, high: float) -> str:
     met = [target.met_by(end) for end in (low, high)]
     if all(met):
         return "whole interval on the right side"
-    return "the interval includes the bound" if any(met) else "whole interval on the wrong side"
+    if not any(met):
+        return "whole interval on the wrong side"
+    nothing = target.low is not None and target.low > 0 >= low
+    return "the interval includes the bound and zero" if nothing else "the interval includes the bound"
 
 
 def _better_speech(rows: Mapping[str, Any], name: str) -> Figure | None:
@@ -96,18 +99,24 @@ def _better_speech(rows: Mapping[str, Any], name: str) -> Figure | None:
 
 
 def _lora(rows: Mapping[str, Any]) -> Figure | None:
-    """The adapter's gain over base as a share of all weights' gain, by the difference of the seeds that both have."""
+    """The adapter's gain over base as a share of all weights' gain, by the difference of the seeds that both have; its
+    interval is that difference's, the gain of all weights taken as known."""
     whole = rows.get("wavalign-full", {}).get("minus_base", {}).get("accuracy/sampled")
     paired = rows.get("wavalign", {}).get("minus_full", {}).get("accuracy/sampled")
     if whole is None or paired is None or whole["value"] <= 0:
         return None
+    share, low, high = (1 + paired[part] / whole["value"] for part in ("value", "low", "high"))
+    target = Target(low=LORA_SHARE)
     return Figure(
         "comparison/lora_share",
         "LoRA's gain as a share of full fine-tuning's",
-        1 + paired["value"] / whole["value"],
+        share,
         "%",
-        n=_seeds(rows, "wavalign", "minus_full"),
-        target=Target(low=LORA_SHARE),
+        low,
+        high,
+        _seeds(rows, "wavalign", "minus_full"),
+        target,
+        note=f"n: seeds; {_agreement(target, low, high)}",
     )
 
 

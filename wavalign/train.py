@@ -11,6 +11,7 @@ Ctrl-C saves and says how to go on. The fields of a config: python -m wavalign.t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import traceback
@@ -20,6 +21,10 @@ from pathlib import Path
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 HOME = Path(os.environ.get("WAVALIGN_HOME") or Path.home() / ".cache" / "wavalign-workbench")
 RUNS = "runs"
+_LONGEST = 2000
+"""Characters of the reason of a failure; the log has all of it."""
+PATIENCE = 10.0
+"""Seconds that a start waits for the process that trained the run before: one that was killed may not be gone yet."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,8 +90,11 @@ def _prepared(options: argparse.Namespace) -> Path:
             f"{folder} holds a run already. To go on with it: python -m wavalign.train {folder}. "
             "To start another, choose another --folder."
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    save_config(config, folder / CONFIG)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_config(config, folder / CONFIG)
+    except OSError as error:
+        raise ConfigError(f"The run's folder {folder} cannot be made ({error.strerror}). Name another.") from error
     return folder
 
 
@@ -110,6 +118,7 @@ def _train(folder: Path, options: argparse.Namespace) -> int:
     from wavalign.training.journal import ADAPTER, CONFIG, Journal
     from wavalign.training.loop import Trainer, TrainingError
     from wavalign.training.output_log import tee
+    from wavalign.training.run_lock import RunBusy, alone
     from wavalign.training.served_rollouts import RolloutError
 
     torch.set_num_threads(options.threads)
@@ -126,9 +135,19 @@ def _train(folder: Path, options: argparse.Namespace) -> int:
     )
     PartialState(cpu=not torch.cuda.is_available()).wait_for_everyone()
     main_process = PartialState().is_main_process
-    journal = Journal(folder) if main_process else None
     trainer = None
-    with tee(journal):
+    with contextlib.ExitStack() as held:
+        try:
+            if main_process:
+                held.enter_context(alone(folder, PATIENCE))
+            journal = Journal(folder) if main_process else None
+        except RunBusy as error:
+            print(f"{error} Stop that one first, or wait for its end.", file=sys.stderr)
+            return 1
+        except OSError as error:
+            print(f"The run's folder {folder} cannot be written to ({error.strerror}).", file=sys.stderr)
+            return 1
+        held.enter_context(tee(journal))
         try:
             trainer = Trainer(
                 load_config(folder / CONFIG), folder, options.assets, options.home, options.quiet, journal
@@ -140,7 +159,7 @@ def _train(folder: Path, options: argparse.Namespace) -> int:
             print(f"\nStopped at once. To go on from the last checkpoint: python -m wavalign.train {folder}")
             return 130
         except Exception as error:
-            sentence = str(error) if isinstance(error, known) else f"{type(error).__name__}: {error}"
+            sentence = (str(error) if isinstance(error, known) else f"{type(error).__name__}: {error}")[:_LONGEST]
             if not isinstance(error, known):
                 traceback.print_exc()
             _failed(journal, trainer, sentence)

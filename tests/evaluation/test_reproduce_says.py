@@ -171,11 +171,23 @@ def test_a_value_is_judged_and_its_interval_is_told(wer: float, met: bool, said:
     assert (figure.met, figure.note, figure.n) == (met, f"n: seeds; {said}", 2)
 
 
+def test_a_pass_whose_interval_includes_zero_says_so() -> None:
+    """8 points more WER are expected of grpo-all: 9 (4 to 14) is that, and so is 9 (-1 to 19), which may be nothing."""
+    for halfwidth, said in ((0.05, "the bound"), (0.1, "the bound and zero")):
+        wer = {"value": 0.09, "low": 0.09 - halfwidth, "high": 0.09 + halfwidth}
+        figure = _claimed({"grpo-all": _row(0.5, minus_base={"wer/own": wer})})["grpo-all/minus_base/wer/own"]
+        assert (figure.met, figure.note) == (True, f"n: seeds; the interval includes {said}")
+
+
 def test_an_adapter_is_judged_by_its_speech_too() -> None:
     """0.1 of 0.12 gained is 83 %, but the delivery is 4 points below all weights', where 3 are allowed."""
     pairs = {"accuracy/sampled": _e(-0.02), "wer/own": _e(0.01), "delivery/own": _e(-0.04), "seeds": [0]}
     found = _claimed({"wavalign": _row(0.5, minus_full=pairs), "wavalign-full": _row(0.52)})
-    assert found["lora_share"].value == pytest.approx(0.1 / 0.12)
+    share = found["lora_share"]
+    assert share.value == pytest.approx(0.1 / 0.12)
+    # The interval of the difference, -7 to 3 points, of 12.
+    assert (share.low, share.high) == (pytest.approx(1 - 0.07 / 0.12), pytest.approx(1 + 0.03 / 0.12))
+    assert share.note == "n: seeds; the interval includes the bound"
     judged = ("lora_share", "wavalign/minus_full/wer/own", "wavalign/minus_full/delivery/own")
     assert [found[name].met for name in judged] == [True, True, False]
 

@@ -19,6 +19,7 @@ from wavalign.train import main
 from wavalign.training import checkpoints
 from wavalign.training.config_files import save_config
 from wavalign.training.journal import read_lines
+from wavalign.training.run_lock import alone
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
@@ -70,6 +71,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(assets, tmp_path, config, st
     run = tmp_path / "run"
     process = start(assets, config, "--run", run)
     steps = random.Random().randint(4, 10)
+    print(f"killed after step {steps}")
     wait_for(lambda: len(read_lines(run / "metrics.jsonl")) >= steps, process)
     process.kill()
     process.wait()
@@ -103,6 +105,21 @@ def test_ctrl_c_saves_and_says_how_to_go_on(assets, tmp_path, config, straight) 
     assert stopped["status"] == "stopped"
     assert checkpoints.latest(run / "checkpoints").step == stopped["step"]
     assert "To go on" in (run / "attempts" / "001" / "output.log").read_text()
+    assert main([str(run), "--assets", str(assets), "--quiet"]) == 0
+    assert measured(run) == straight
+
+
+def test_two_processes_do_not_train_one_run(assets, tmp_path, monkeypatch, capsys) -> None:
+    """The second says so, and leaves the first one's folder as it is."""
+    save_config(small("sft", steps=1), tmp_path / "config.yaml")
+    monkeypatch.setattr("wavalign.train.PATIENCE", 0.2)
+    with alone(tmp_path, 0.0):
+        before = sorted(path.name for path in tmp_path.iterdir())
+        assert main([str(tmp_path), "--assets", str(assets), "--quiet"]) == 1
+    said = capsys.readouterr().err
+    assert "is still being trained by another process. Stop that one first" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert main([str(tmp_path), "--assets", str(assets), "--quiet"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -110,6 +127,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(assets, tmp_path, config, straight) 
     [
         (["wavalign/recipes/sft.yaml", "optimiser.lr=-1"], "optimiser.lr: input should be greater than 0"),
         (["wavalign/recipes/none.yaml"], "cannot be read"),
+        (["wavalign/recipes/sft.yaml", "--run", f"{__file__}/run"], "cannot be made (Not a directory)"),
     ],
 )
 def test_a_wrong_config_makes_no_run(arguments, said, tmp_path, capsys) -> None:

@@ -69,6 +69,9 @@ def test_no_field_is_dropped_because_its_kind_comes_after_it():
         ("optimiser.lt=1", "optimiser.lt is not a field; did you mean lr?"),
         ("optimiser.lr=-1", "optimiser.lr: input should be greater than 0, got -1"),
         ("method.mix.alfa=0.5", "method.hybrid.mix.wavalign.alfa is not a field; did you mean alpha?"),
+        ("optimiser.lr=.inf", "optimiser.lr: input should be a finite number, got inf"),
+        ("method.mix.threshold=.nan", "threshold: input should be a finite number"),
+        ("rewards.weights={answer: .nan}", "rewards.weights.answer: input should be a finite number"),
         ("method.kind=ppo", "method"),
         ("steps", "is not an override; write field=value"),
         ("steps.more=1", "steps is a value, not a block"),
@@ -95,6 +98,9 @@ def test_what_is_wrong_is_named(tmp_path, override, said):
 def test_a_missing_or_broken_file_is_one_sentence(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path / "none.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="is no text; a config is a YAML file"):
+        load_config(tmp_path / "binary.yaml")
     (tmp_path / "broken.yaml").write_text("a: [")
     with pytest.raises(ConfigError, match="not valid YAML"):
         load_config(tmp_path / "broken.yaml")

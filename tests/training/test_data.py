@@ -174,6 +174,10 @@ BROKEN = {
     "a missing file": (changed(sft_target_audio="audio/gone.wav"), "gone.wav is missing"),
     "not audio": (changed(sft_target_audio="audio/notes.wav"), "cannot be decoded"),
     "an empty recording": (changed(sft_target_audio="audio/empty.wav"), "cannot be decoded"),
+    "audios that are no list": (changed(audios=5), "audios must be a list of recordings, got int"),
+    "audios that are one path": (changed(audios='"audio/question.wav"'), "must be a list of recordings, got str"),
+    "a path too long for a file": (changed(sft_target_audio="a" * 5000), "cannot be read (File name too long)"),
+    "an id that is a list": (changed(id=["a"]), "id must be text or a number"),
     "text that is a number": (changed(sft_target_text=5), "sft_target_text must be text"),
     "a part of another kind": (
         changed(messages=[{"role": "user", "content": [{"type": "image"}]}], audios=[]),

@@ -19,7 +19,7 @@ from tests import tiny
 from tests.training.tiny_run import small
 from wavalign.models.registry import Registry
 from wavalign.training.batch import Unit
-from wavalign.training.config import TrainConfig
+from wavalign.training.config import ConfigError, TrainConfig
 from wavalign.training.config_files import recipes
 from wavalign.training.journal import read_lines, read_metrics
 from wavalign.training.loop import Trainer, TrainingError
@@ -148,6 +148,22 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(recipe, changes, assets
     assert [e["step"] for e in read_lines(folder / "events.jsonl") if e["event"] == "resumed"] == [3]
     assert measured(folder) == measured(tmp_path / "straight")
     assert torch.equal(learned(second), learned(straight))
+
+
+def test_a_run_goes_on_as_it_was_begun_or_not_at_all(assets, tmp_path) -> None:
+    """Where and how long it trains may change; what it learns may not, and its checkpoint stays as it is."""
+    train(small("wavalign"), tmp_path, assets)
+    for blocks, said in (
+        ({"tuning": {"kind": "lora", "rank": 2}}, r"begun with other settings: tuning\.rank was 4 and is 2"),
+        ({"tuning": {"kind": "full"}}, r"tuning\.kind was lora and is full"),
+        ({"rewards": {"weights": {"answer": 1.0, "format": 1.0}}}, r"rewards\.weights\.format was none and is 1"),
+        ({"rewards": {"flaky": {"period": 5}}}, r"rewards\.flaky\.period was none and is 5"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            Trainer(small("wavalign", steps=3, **blocks), tmp_path, assets, quiet=True).run()
+    more = Trainer(small("wavalign", steps=3, micro_batch=1), tmp_path, assets, quiet=True)
+    assert more.run() == "completed"
+    assert more.step == 3
 
 
 def test_a_run_that_is_done_stays_done(assets, tmp_path) -> None:

@@ -13,7 +13,8 @@ from tests.training.test_loop import measured, train
 from tests.training.tiny_run import small
 from wavalign.training import slices
 from wavalign.training.config_files import save_config
-from wavalign.training.slices import LOCK, ORPHANED, OVER, SliceBusy, SliceStop, train_slice
+from wavalign.training.run_lock import LOCK, RunBusy
+from wavalign.training.slices import ORPHANED, OVER, SliceStop, train_slice
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +90,7 @@ def test_a_run_in_slices_is_the_run_that_was_never_interrupted(
 def test_a_run_has_one_slice_at_a_time(assets: Path, tmp_path: Path):
     with (tmp_path / LOCK).open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(SliceBusy, match="still being trained"):
+        with pytest.raises(RunBusy, match="still being trained"):
             train_slice(tmp_path, assets, None, 1, 10.0, patience=0.2)
 
 

@@ -14,7 +14,7 @@ JUDGES = ("judge", "judge_semantic", "judge_acoustic")
 class JudgeConfig(BaseModel):
     """An OpenAI-compatible chat endpoint whose model hears audio. The key comes from the environment only."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     url: str = Field(description="the API's root, such as https://host/v1; /chat/completions is added")
     model: str = Field(description="the model's name at that endpoint")
@@ -43,7 +43,7 @@ class JudgeConfig(BaseModel):
 class PreferenceConfig(BaseModel):
     """A reward model that python -m wavalign.rewards.train_preference made from votes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     path: Path = Field(description="its folder, or its name among the reward-models of the home folder")
 
@@ -51,7 +51,7 @@ class PreferenceConfig(BaseModel):
 class FlakyConfig(BaseModel):
     """Rewards that lose their judgement in every other phase of a run: what a recipe learns from such a judge."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     period: int = Field(
         ge=1,
@@ -64,7 +64,7 @@ class FlakyConfig(BaseModel):
 class RewardConfig(BaseModel):
     """The reward of a reply is the weighted mean of these parts, each from 1 to 5."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     weights: dict[str, float] = Field(
         default={"rule": 1.0},

@@ -28,6 +28,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"The config {path} cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no text; a config is a YAML file.") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(data, Mapping):

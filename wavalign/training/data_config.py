@@ -13,7 +13,7 @@ Source = Literal["closedtalk", "jsonl", "datasets", "votes"]
 class DataConfig(BaseModel):
     """Examples of one source, in one order."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     source: Source = Field(
         "closedtalk",

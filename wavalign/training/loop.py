@@ -40,6 +40,7 @@ from wavalign.training.plan import Method, Plan, Scores
 from wavalign.training.preference import Preference, refuse_unpaired
 from wavalign.training.provenance import provenance_of
 from wavalign.training.rollouts import Local, Rewarded, Sampler, step_seed
+from wavalign.training.same_run import refuse_another
 from wavalign.training.schedule import learning_rate
 from wavalign.training.served_rollouts import Served
 from wavalign.training.stopping import StopRequest
@@ -136,6 +137,7 @@ class Trainer:
 
         Raises:
             TrainingError, RewardError: when it cannot go on.
+            ConfigError: when its checkpoint is of a run with other settings.
         """
         mirrors = mirrors_of(self.config, self.folder) if self.main else []
         self._resume()
@@ -327,6 +329,7 @@ class Trainer:
 
     def _save(self) -> None:
         state = {
+            "config": self.config.model_dump(mode="json"),
             "method": self.method.state_dict(),
             "tokens": self.tokens,
             "skipped": self.skipped,
@@ -353,6 +356,7 @@ class Trainer:
         if saved is None:
             self._event("started", config=self.config.name, processes=self.world.size)
             return
+        refuse_another(saved.state.get("config"), self.config)
         self.trainee.load_state(saved.folder)
         optimiser = torch.load(saved.folder / OPTIMISER, map_location="cpu", weights_only=True)
         sharding.set_optimiser_state(self.optimiser, optimiser, self.trainee.parameters)

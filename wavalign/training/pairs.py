@@ -19,7 +19,7 @@ _ROUNDING = 1e-9
 class PairConfig(BaseModel):
     """How a prompt's samples become one preference pair."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     samples: int = Field(8, ge=2, description="replies drawn for each prompt")
     semantic_weight: float = Field(0.5, ge=0, le=1, description="of the utility; the rest is acoustic")

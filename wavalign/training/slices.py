@@ -7,7 +7,6 @@ early enough that the next step and the save would still have fitted.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sys
 import time
@@ -18,17 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wavalign.training.journal import ATTEMPT_VARIABLE
+from wavalign.training.run_lock import alone
 from wavalign.training.stopping import StopRequest
 
 OVER = "the slice is over"
 ORPHANED = "whoever gave the slice is gone"
-LOCK = "slice.lock"
 _FASTER_BY = 1.25
 """A step may take so many times as long as the longest before it."""
-
-
-class SliceBusy(RuntimeError):
-    """Another process trains this run; the message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +83,14 @@ def train_slice(
     ``patience`` seconds.
 
     Raises:
-        SliceBusy: when another process still trains the run.
+        RunBusy: when another process still trains the run.
     """
     began = time.monotonic()
     output = folder / "attempts" / f"{attempt:03d}" / "output.log"
     output.parent.mkdir(parents=True, exist_ok=True)
     os.environ[ATTEMPT_VARIABLE] = str(attempt)
     with (
-        _alone(folder, patience),
+        alone(folder, patience),
         output.open("a", encoding="utf-8", buffering=1) as log,
         contextlib.redirect_stdout(log),
         contextlib.redirect_stderr(log),
@@ -125,22 +120,3 @@ def _trained(folder: Path, assets: Path, home: Path | None, seconds: float, bega
         return Slice("failed", reason, step, time.monotonic() - began)
     reason = (trainer.stop.reason or "") if status == "stopped" else ""
     return Slice(status, reason, trainer.step, time.monotonic() - began)
-
-
-@contextmanager
-def _alone(folder: Path, patience: float) -> Iterator[None]:
-    """The kernel lets go of the lock however its holder dies."""
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    deadline = time.monotonic() + patience
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() >= deadline:
-                    raise SliceBusy(f"{folder.name} is still being trained by another process.") from None
-                time.sleep(0.1)
-        yield
-    finally:
-        os.close(descriptor)

@@ -101,6 +101,8 @@ def entry_of(fields: Any, place: str, folder: Path | None, check_audio: bool) ->
     for value in (*(turn.audio for turn in said), target.audio, rejected.audio):
         if value is not None:
             _check(value, folder, check_audio)
+    if isinstance(fields.get("id"), (Mapping, list, tuple)):
+        raise RowError("id must be text or a number.")
     row = _Row(
         id=str(fields["id"]) if fields.get("id") not in (None, "") else place,
         place=place,
@@ -139,7 +141,7 @@ def _messages(row: Mapping[str, Any]) -> list[_Said]:
     messages = _decoded(row.get("messages"))
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
         raise RowError("messages must be a list of at least one {role, content}.")
-    given = [_audio(value, "audios") for value in _decoded(row.get("audios")) or ()]
+    given = [_audio(value, "audios") for value in _recordings(row.get("audios"))]
     left = list(given)
     said: list[_Said] = []
     for number, message in enumerate(messages, start=1):
@@ -161,6 +163,16 @@ def _messages(row: Mapping[str, Any]) -> list[_Said]:
     if left:
         raise RowError(f"audios has {len(given)} recordings, but the messages mark only {len(given) - len(left)}.")
     return said
+
+
+def _recordings(value: Any) -> Sequence[Any]:
+    audios = _decoded(value)
+    audios = audios.tolist() if hasattr(audios, "tolist") else audios
+    if audios is None:
+        return ()
+    if not isinstance(audios, Sequence) or isinstance(audios, (str, bytes)):
+        raise RowError(f"audios must be a list of recordings, got {type(audios).__name__}.")
+    return audios
 
 
 def _content(content: Any, number: int) -> tuple[str | None, list[AudioValue | None]]:
@@ -212,8 +224,11 @@ def _audio(value: Any, name: str) -> AudioValue | None:
 
 def _check(value: AudioValue, folder: Path | None, decode: bool) -> None:
     source = _source(value, folder)
-    if isinstance(source, Path) and not source.is_file():
-        raise RowError(f"the audio file {source} is missing.")
+    try:
+        if isinstance(source, Path) and not source.is_file():
+            raise RowError(f"the audio file {source} is missing.")
+    except OSError as error:
+        raise RowError(f"the audio file {str(source)[:80]} cannot be read ({error.strerror}).") from error
     if decode:
         try:
             audio.read(source)

@@ -1,0 +1,43 @@
+"""One process at a time trains a run."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOCK = "training.lock"
+
+
+class RunBusy(RuntimeError):
+    """Another process trains this run; the message is one sentence."""
+
+
+@contextmanager
+def alone(folder: Path, patience: float) -> Iterator[None]:
+    """Holds the run in ``folder``; whoever finds it taken waits ``patience`` seconds.
+
+    The kernel lets go of the lock however its holder dies.
+
+    Raises:
+        RunBusy: when another process still trains the run.
+    """
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    deadline = time.monotonic() + patience
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise RunBusy(f"{folder.name} is still being trained by another process.") from None
+                time.sleep(0.1)
+            except OSError:
+                break  # a file system without locks
+        yield
+    finally:
+        os.close(descriptor)

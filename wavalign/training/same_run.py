@@ -1,0 +1,71 @@
+"""What may change in a run's config between two of its starts, and what may not: a resumed run is the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from wavalign.training.config import ConfigError, TrainConfig
+
+MAY_CHANGE = (
+    "name",
+    "assets",
+    "steps",
+    "micro_batch",
+    "gradient_checkpointing",
+    "packing",
+    "parallel",
+    "evaluation",
+    "checkpoints",
+    "limits",
+    "tensorboard",
+    "trackio",
+    "data.path",
+    "data.check_audio",
+    "rewards.judge",
+    "rewards.cache",
+    "rollouts.rows_at_once",
+    "rollouts.server",
+)
+"""Fields, or whole blocks, that change where, how fast or how long a run trains, or what is seen of it."""
+
+
+def refuse_another(saved: Mapping[str, Any] | None, config: TrainConfig) -> None:
+    """``saved`` is the config, as plain data, with which the run's checkpoint was written; None where it is not known.
+
+    Raises:
+        ConfigError: when ``config`` would train another run, naming what changed.
+    """
+    try:
+        begun = TrainConfig.model_validate(saved)
+    except ValueError:
+        return  # none is known, or it is one of a version with other fields
+    before, now = (dict(_leaves(each.model_dump(mode="json"))) for each in (begun, config))
+    paths = dict.fromkeys([*before, *now])
+    changed = [path for path in paths if before.get(path) != now.get(path) and not _may_change(path)]
+    if changed:
+        told = "; ".join(
+            f"{path} was {_shown(before.get(path))} and is {_shown(now.get(path))}" for path in changed[:3]
+        )
+        more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise ConfigError(
+            f"The run was begun with other settings: {told}{more}. "
+            "Set its config.yaml back, or start a new run from it."
+        )
+
+
+def _may_change(path: str) -> bool:
+    return any(path == field or path.startswith(f"{field}.") for field in MAY_CHANGE)
+
+
+def _leaves(plain: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in plain.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _shown(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
