@@ -72,6 +72,7 @@ def test_no_field_is_dropped_because_its_kind_comes_after_it():
         ("optimiser.lr=.inf", "optimiser.lr: input should be a finite number, got inf"),
         ("method.mix.threshold=.nan", "threshold: input should be a finite number"),
         ("rewards.weights={answer: .nan}", "rewards.weights.answer: input should be a finite number"),
+        ("evaluation.guard.wor=0.1", "input should be 'wer', 'delivery', 'nll_speech' or 'nll_text', got 'wor'"),
         ("method.kind=ppo", "method"),
         ("steps", "is not an override; write field=value"),
         ("steps.more=1", "steps is a value, not a block"),

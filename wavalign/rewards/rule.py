@@ -31,7 +31,8 @@ class Rule:
         item = answer.example.facts.get("item")
         if item is None:
             raise RewardError(
-                f'The reward "rule" needs the item that was asked: example {answer.example.id} has no "item" fact.'
+                f'The reward "{self.name}" needs the item that was asked: '
+                f'example {answer.example.id} has no "item" fact.'
             )
         try:
             return item_of(item)

@@ -197,6 +197,9 @@ class Optimiser(_Block):
     """Longer gradients are scaled down to this length."""
 
 
+Guarded = Literal["wer", "delivery", "nll_speech", "nll_text"]
+
+
 class Evaluation(_Block):
     """What is measured on held-out prompts during a run, always with the same seeds."""
 
@@ -218,7 +221,11 @@ class Evaluation(_Block):
     """Of the speech tokens; empty takes the base's own."""
     seed: int = Field(7, ge=0)
     """Of every evaluation's samples."""
-    guard: dict[str, float] = {"wer": 0.05, "delivery": 0.1, "nll_speech": 0.1}
+    guard: dict[Literal["wer", "delivery", "nll_speech", "nll_text"], float] = {
+        "wer": 0.05,
+        "delivery": 0.1,
+        "nll_speech": 0.1,
+    }
     """How much worse a measure may get than before training before an event says so."""
 
 

@@ -412,9 +412,10 @@ class Trainer:
     def _say_how(self) -> None:
         if not self.main:
             return
+        left_out = [str(row) for row in self.data.unreadable]
         facts: dict[str, Any] = {
             "examples": len(self.data),
-            "unreadable_rows": [str(row) for row in self.data.unreadable],
+            "unreadable_rows": left_out,
             "trained_parameters": sum(p.numel() for p in self.trainee.parameters),
             "precision": str(self.trainee.precision or torch.float32),
             "packed_rows": self.trainee.packed,
@@ -426,6 +427,7 @@ class Trainer:
         if not self.quiet:
             how = f"{facts['examples']} prompts, {facts['trained_parameters']:,} trained parameters"
             how += "; replies are sampled to the end of their text only" if self.text_only else ""
+            how += f"; {len(left_out)} rows cannot be used and are in events.jsonl" if left_out else ""
             tqdm.write(f"{self.config.name}: {how}.")
 
     def _count_failures(self, places: Mapping[str, Any]) -> None:
