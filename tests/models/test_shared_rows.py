@@ -35,6 +35,24 @@ def test_shared_rows_score_as_plain_rows(architecture: str, packed: bool) -> Non
     assert torch.allclose(shared.entropy, plain.entropy[plain.mask].detach(), atol=1e-5)
 
 
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("padding", [1, 7, 40])
+def test_padding_of_any_length_on_either_side_changes_no_score(packed: bool, padding: int) -> None:
+    """Rows are padded at their right, up to the longest; the same tokens padded at their left are the check."""
+    model = tiny.make_model(VOCABULARY)
+    prompt, tokens = FLAT[0]
+    row = SharedRow(prompt, everything([tokens]))
+    longer = SharedRow([*prompt, *range(30, 30 + padding)], everything([tokens]))
+    alone, beside = (score_rows(model, model, rows, packed).logprobs[: len(tokens)] for rows in ([row], [row, longer]))
+    assert torch.allclose(beside, alone, atol=1e-5)
+    ids = torch.tensor([[0] * padding + prompt + tokens])
+    seen = torch.tensor([[0] * padding + [1] * (len(prompt) + len(tokens))])
+    positions = (seen.cumsum(1) - 1).clamp(min=0)
+    logits = model(input_ids=ids, attention_mask=seen, position_ids=positions).logits[0, -len(tokens) - 1 : -1]
+    left = torch.log_softmax(logits, -1).gather(1, torch.tensor(tokens)[:, None])[:, 0]
+    assert torch.allclose(left, alone, atol=1e-5)
+
+
 def test_gradients_are_those_of_plain_rows() -> None:
     model = tiny.make_model(VOCABULARY)
     gradients = []
