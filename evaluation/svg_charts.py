@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-COLOURS = ("#4269d0", "#efb118", "#ff725c", "#3ca951", "#a463f2", "#9c6b4e", "#6cc5b0", "#ff8ab7", "#b8b000", "#97bbf5")
+COLOURS = (
+    *("#4269d0", "#efb118", "#ff725c", "#3ca951", "#a463f2", "#9c6b4e"),
+    *("#6cc5b0", "#ff8ab7", "#b8b000", "#97bbf5", "#0f8a9d", "#b3404a"),
+)
 NEUTRAL = -1
 """The colour of what others are compared with."""
 _WIDTH, _HEIGHT = 760, 380
