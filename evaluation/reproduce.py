@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from wavalign.rewards.protocol import RewardError
     from wavalign.training.config import ConfigError
     from wavalign.training.examples import DataError
+    from wavalign.training.run_lock import RunBusy
 
     torch.set_num_threads(options.threads)
     try:
@@ -67,10 +68,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             quiet=not sys.stderr.isatty(),
         )
         chosen = variants(options.recipes)
+        if unknown := set(options.untimed) - {variant.name for variant in chosen}:
+            raise ReproduceError(f"--untimed names {', '.join(sorted(unknown))}, which --recipes does not.")
         if options.table:
             return _publish(chosen, options, setting)
         return _run(chosen, options, setting)
-    except (ReproduceError, ConfigError, DataError, CheckpointError, CodecError, RewardError, GenerationError) as error:
+    except (
+        ReproduceError,
+        ConfigError,
+        DataError,
+        CheckpointError,
+        CodecError,
+        RewardError,
+        GenerationError,
+        RunBusy,
+    ) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

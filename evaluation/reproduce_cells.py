@@ -32,6 +32,7 @@ from wavalign.rewards.registry import REFERENCES_FILE
 from wavalign.training.config import TrainConfig
 from wavalign.training.config_files import load_config, recipes, save_config
 from wavalign.training.journal import ADAPTER, CONFIG, RESULT, read_metrics
+from wavalign.training.run_lock import alone
 
 MEASURED, BASE_FILE, CLOCK, DATA, REPLIES = "measured.json", "base.json", "clock.json", "data.json", "replies"
 
@@ -136,6 +137,7 @@ def train(cell: Cell, mean_lambda: float | None, deadline: float | None) -> str:
 
     Raises:
         ReproduceError: when the folder holds a run with other settings.
+        RunBusy: when another process trains it.
         ConfigError, DataError, CheckpointError, RewardError, TrainingError: when it cannot be trained.
     """
     from wavalign.training.loop import Trainer
@@ -149,11 +151,12 @@ def train(cell: Cell, mean_lambda: float | None, deadline: float | None) -> str:
         write_json(cell.folder / DATA, {"sha256": data_hash(config.data.path)})
         save_config(config, cell.run / CONFIG)
     replies = cell.setting.work / REPLIES
-    trainer = Trainer(config, cell.run, cell.setting.assets, quiet=cell.setting.quiet, replies=replies)
-    wall, processed = time.perf_counter(), time.process_time()
-    with trainer.stop.listening(), _until(deadline, trainer.stop):
-        status = trainer.run()
-    _count(cell, time.process_time() - processed, time.perf_counter() - wall)
+    with alone(cell.run, 0.0):
+        trainer = Trainer(config, cell.run, cell.setting.assets, quiet=cell.setting.quiet, replies=replies)
+        wall, processed = time.perf_counter(), time.process_time()
+        with trainer.stop.listening(), _until(deadline, trainer.stop):
+            status = trainer.run()
+        _count(cell, time.process_time() - processed, time.perf_counter() - wall)
     del trainer
     gc.collect()
     return status

@@ -22,7 +22,7 @@ ASSETS = Path(__file__).resolve().parent.parent / "assets"
 HOME = Path(os.environ.get("WAVALIGN_HOME") or Path.home() / ".cache" / "wavalign-workbench")
 RUNS = "runs"
 _LONGEST = 2000
-"""Characters of the reason of a failure; the log has all of it."""
+"""Characters of the reason of a failure that are kept in the run's folder; the log has all of it."""
 PATIENCE = 10.0
 """Seconds that a start waits for the process that trained the run before: one that was killed may not be gone yet."""
 
@@ -58,6 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
+    except OSError as error:
+        where = error.filename or options.run or options.home
+        print(f"The run cannot be made or read at {str(where)[:200]} ({error.strerror}).", file=sys.stderr)
+        return 2
     return _train(folder, options)
 
 
@@ -90,11 +94,8 @@ def _prepared(options: argparse.Namespace) -> Path:
             f"{folder} holds a run already. To go on with it: python -m wavalign.train {folder}. "
             "To start another, choose another --folder."
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_config(config, folder / CONFIG)
-    except OSError as error:
-        raise ConfigError(f"The run's folder {folder} cannot be made ({error.strerror}). Name another.") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    save_config(config, folder / CONFIG)
     return folder
 
 
@@ -142,8 +143,10 @@ def _train(folder: Path, options: argparse.Namespace) -> int:
                 held.enter_context(alone(folder, PATIENCE))
             journal = Journal(folder) if main_process else None
         except RunBusy as error:
-            print(f"{error} Stop that one first, or wait for its end.", file=sys.stderr)
+            print(error, file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            return 130
         except OSError as error:
             print(f"The run's folder {folder} cannot be written to ({error.strerror}).", file=sys.stderr)
             return 1
@@ -159,10 +162,10 @@ def _train(folder: Path, options: argparse.Namespace) -> int:
             print(f"\nStopped at once. To go on from the last checkpoint: python -m wavalign.train {folder}")
             return 130
         except Exception as error:
-            sentence = (str(error) if isinstance(error, known) else f"{type(error).__name__}: {error}")[:_LONGEST]
+            sentence = str(error) if isinstance(error, known) else f"{type(error).__name__}: {error}"
             if not isinstance(error, known):
                 traceback.print_exc()
-            _failed(journal, trainer, sentence)
+            _failed(journal, trainer, sentence[:_LONGEST])
             print(f"The run failed: {sentence}", file=sys.stderr)
             return 1
         if main_process and status == "stopped":

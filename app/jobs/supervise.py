@@ -21,6 +21,7 @@ from app.jobs import causes, processes
 from app.jobs.job import AT_ONCE, GENTLY
 from wavalign.training.checkpoints import HALF_WRITTEN
 from wavalign.training.journal import ATTEMPT_VARIABLE, CHECKPOINTS, CONTROL, EVENTS, HEARTBEAT, RESULT
+from wavalign.training.run_lock import RunBusy, alone
 
 OUTPUT = "output.log"
 CRASHED = "crashed"
@@ -90,6 +91,11 @@ def supervise(
     loaded. Neither may raise.
     """
     attempt.place.mkdir(parents=True, exist_ok=True)
+    try:
+        with alone(attempt.folder, attempt.graces.kill):  # what was killed a moment ago may not be gone yet
+            pass
+    except RunBusy as error:
+        return Outcome("failed", str(error), last_step(attempt.folder))
     if asked_in_folder(attempt.folder, attempt.number) is None:
         (attempt.folder / CONTROL).unlink(missing_ok=True)  # of an earlier attempt
     (attempt.folder / RESULT).unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from app.jobs.job import AT_ONCE, GENTLY
 from app.jobs.supervise import Asked, Attempt, Graces, Outcome, ask_in_folder, supervise
 from tests.app.jobs_bench import straight
 from wavalign.training.journal import read_lines
+from wavalign.training.run_lock import alone
 
 QUICK = Graces(ask=0.3, term=0.3, kill=5.0)
 """For trainers that are deaf; one that listens may take long to answer on a busy machine."""
@@ -67,6 +68,22 @@ def test_a_request_of_before_the_start_holds_for_its_attempt_and_no_other(tmp_pa
     assert supervise(attempt(tmp_path, "--steps", "5000")).state == "stopped"
     ask_in_folder(tmp_path, GENTLY, number=1)
     assert supervise(attempt(tmp_path, "--steps", "8", number=2)).state == "completed"
+
+
+def test_a_run_that_another_process_trains_is_left_as_it_is(tmp_path: Path) -> None:
+    """Somebody goes on with it in a shell: its request to stop, its result and its unfinished checkpoint stay."""
+    half = tmp_path / "checkpoints" / ".tmp-step-5"
+    half.mkdir(parents=True)
+    for name in ("control.json", "result.json"):
+        (tmp_path / name).write_text('{"stop": true}')
+    with alone(tmp_path, 0.0):
+        ended = supervise(attempt(tmp_path, "--steps", "5", graces=Graces(0.1, 0.1, 0.1)))
+    assert (ended.state, ended.step) == ("failed", 0)
+    assert ended.reason == (
+        f"{tmp_path.name} is still being trained by another process. Stop that one first, or wait for its end."
+    )
+    assert half.is_dir()
+    assert (tmp_path / "control.json").read_text() == (tmp_path / "result.json").read_text() == '{"stop": true}'
 
 
 def test_a_checkpoint_that_was_not_finished_does_not_stay_in_the_way(tmp_path: Path) -> None:

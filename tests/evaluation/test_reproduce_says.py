@@ -187,7 +187,7 @@ def test_an_adapter_is_judged_by_its_speech_too() -> None:
     assert share.value == pytest.approx(0.1 / 0.12)
     # The interval of the difference, -7 to 3 points, of 12.
     assert (share.low, share.high) == (pytest.approx(1 - 0.07 / 0.12), pytest.approx(1 + 0.03 / 0.12))
-    assert share.note == "n: seeds; the interval includes the bound"
+    assert share.note == "n: seeds; the interval includes the bound, the gain of all weights taken as known"
     judged = ("lora_share", "wavalign/minus_full/wer/own", "wavalign/minus_full/delivery/own")
     assert [found[name].met for name in judged] == [True, True, False]
 

@@ -127,7 +127,9 @@ def test_two_processes_do_not_train_one_run(assets, tmp_path, monkeypatch, capsy
     [
         (["wavalign/recipes/sft.yaml", "optimiser.lr=-1"], "optimiser.lr: input should be greater than 0"),
         (["wavalign/recipes/none.yaml"], "cannot be read"),
-        (["wavalign/recipes/sft.yaml", "--run", f"{__file__}/run"], "cannot be made (Not a directory)"),
+        (["wavalign/recipes/sft.yaml", "--run", f"{__file__}/run"], "test_command.py/run (Not a directory)"),
+        (["wavalign/recipes/sft.yaml", "--run", "a" * 300], "(File name too long)"),
+        (["a" * 300], "(File name too long)"),
     ],
 )
 def test_a_wrong_config_makes_no_run(arguments, said, tmp_path, capsys) -> None:

@@ -152,12 +152,15 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(recipe, changes, assets
 
 def test_a_run_goes_on_as_it_was_begun_or_not_at_all(assets, tmp_path) -> None:
     """Where and how long it trains may change; what it learns may not, and its checkpoint stays as it is."""
-    train(small("wavalign"), tmp_path, assets)
+    begun = train(small("wavalign"), tmp_path, assets)
+    fewer = tmp_path / "pool.json"
+    fewer.write_text(json.dumps({"kept": list(begun.data.ids[1:])}))
     for blocks, said in (
         ({"tuning": {"kind": "lora", "rank": 2}}, r"begun with other settings: tuning\.rank was 4 and is 2"),
         ({"tuning": {"kind": "full"}}, r"tuning\.kind was lora and is full"),
         ({"rewards": {"weights": {"answer": 1.0, "format": 1.0}}}, r"rewards\.weights\.format was none and is 1"),
         ({"rewards": {"flaky": {"period": 5}}}, r"rewards\.flaky\.period was none and is 5"),
+        ({"data": {"pool": str(fewer)}}, r"was begun on 8 examples, and its data have 7 now"),
     ):
         with pytest.raises(ConfigError, match=said):
             Trainer(small("wavalign", steps=3, **blocks), tmp_path, assets, quiet=True).run()

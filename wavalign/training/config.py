@@ -221,7 +221,7 @@ class Evaluation(_Block):
     """Of the speech tokens; empty takes the base's own."""
     seed: int = Field(7, ge=0)
     """Of every evaluation's samples."""
-    guard: dict[Literal["wer", "delivery", "nll_speech", "nll_text"], float] = {
+    guard: dict[Guarded, float] = {
         "wer": 0.05,
         "delivery": 0.1,
         "nll_speech": 0.1,

@@ -9,6 +9,7 @@ attempts/00k/        output.log of each start of the run
 adapter/             the result: a plain PEFT folder (or a base's, after full fine-tuning)
 heartbeat.json       who trains, since when, and when it last took a step
 control.json         {"stop": true} asks for a save and an end
+training.lock        held by the process that trains
 result.json          the last act: status, reason, step
 """
 

@@ -330,6 +330,7 @@ class Trainer:
     def _save(self) -> None:
         state = {
             "config": self.config.model_dump(mode="json"),
+            "examples": len(self.data),
             "method": self.method.state_dict(),
             "tokens": self.tokens,
             "skipped": self.skipped,
@@ -356,12 +357,18 @@ class Trainer:
         if saved is None:
             self._event("started", config=self.config.name, processes=self.world.size)
             return
+        self.step = saved.step
         refuse_another(saved.state.get("config"), self.config)
+        if saved.state.get("examples", len(self.data)) != len(self.data):
+            raise ConfigError(
+                f"The run was begun on {saved.state['examples']} examples, and its data have {len(self.data)} now. "
+                "Make them again as they were, or start a new run."
+            )
         self.trainee.load_state(saved.folder)
         optimiser = torch.load(saved.folder / OPTIMISER, map_location="cpu", weights_only=True)
         sharding.set_optimiser_state(self.optimiser, optimiser, self.trainee.parameters)
         state = saved.state
-        self.step, self.tokens = saved.step, state["tokens"]
+        self.tokens = state["tokens"]
         self.skipped, self.skipped_in_a_row = state["skipped"], state["skipped_in_a_row"]
         self.idle_in_a_row = state.get("idle_in_a_row", 0)
         self.method.load_state_dict(state["method"])

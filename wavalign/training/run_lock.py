@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOCK = "training.lock"
@@ -20,7 +20,7 @@ class RunBusy(RuntimeError):
 def alone(folder: Path, patience: float) -> Iterator[None]:
     """Holds the run in ``folder``; whoever finds it taken waits ``patience`` seconds.
 
-    The kernel lets go of the lock however its holder dies.
+    The kernel lets go of the lock when its holder dies.
 
     Raises:
         RunBusy: when another process still trains the run.
@@ -34,10 +34,15 @@ def alone(folder: Path, patience: float) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise RunBusy(f"{folder.name} is still being trained by another process.") from None
+                    raise RunBusy(
+                        f"{folder.resolve().name} is still being trained by another process. "
+                        "Stop that one first, or wait for its end."
+                    ) from None
                 time.sleep(0.1)
             except OSError:
                 break  # a file system without locks
         yield
     finally:
+        with suppress(OSError):  # said, not left to the closing: a process that was forked meanwhile has the file open
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)

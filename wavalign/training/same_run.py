@@ -21,13 +21,17 @@ MAY_CHANGE = (
     "tensorboard",
     "trackio",
     "data.path",
-    "data.check_audio",
-    "rewards.judge",
+    "data.pool",
     "rewards.cache",
+    "rewards.preference.path",
+    *(f"rewards.judge.{field}" for field in ("url", "api_key_env", "concurrency", "timeout_s", "attempts")),
+    *(f"rewards.judge.{field}" for field in ("backoff_s", "longest_wait_s")),
     "rollouts.rows_at_once",
-    "rollouts.server",
+    *(f"rollouts.server.{field}" for field in ("url", "key_env", "adapters", "adapters_there", "at_once")),
+    *(f"rollouts.server.{field}" for field in ("attempts", "backoff_s", "timeout_s")),
 )
-"""Fields, or whole blocks, that change where, how fast or how long a run trains, or what is seen of it."""
+"""Fields, or whole blocks, that change where, how fast or how long a run trains, or what is seen of it. Of the files
+that these paths name nothing is known but how many examples the data have."""
 
 
 def refuse_another(saved: Mapping[str, Any] | None, config: TrainConfig) -> None:
