@@ -68,7 +68,7 @@ EQUAL_TIME = (
     "dpo-text@steps=40",
     "dpo-all@steps=40",
 )
-"""As many updates of each as take the time of 200 of ``wavalign``, by 16 updates of each side by side on one machine."""
+"""As many updates of each as take the time of 200 of ``wavalign``, by 16 updates of each on one machine."""
 SETS: dict[str, tuple[str, ...]] = {
     "main": MAIN,
     "ablations": ABLATIONS,
