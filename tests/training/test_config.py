@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
 
 import wavalign
-from wavalign.training.config import ConfigError, TrainConfig
+from app.components.config_form import fields
+from wavalign.training.config import ConfigError, Guarded, TrainConfig
 from wavalign.training.config_files import load_config, make_config, models_of, overridden, recipes, save_config
+from wavalign.training.evaluate import GUARDED
+from wavalign.training.same_run import MAY_CHANGE
 
 SOURCE = Path(wavalign.__file__).parent
 
@@ -94,6 +98,12 @@ def test_what_is_wrong_is_named(tmp_path, override, said):
     with pytest.raises(ConfigError) as error:
         load_config(tmp_path / "config.yaml", [override])
     assert said in str(error.value)
+
+
+def test_lists_of_fields_name_fields_that_there_are():
+    assert set(get_args(Guarded)) == set(GUARDED)
+    paths = [field.path for field in fields()]
+    assert [n for n in MAY_CHANGE if not any(p == n or p.startswith(f"{n}.") for p in paths)] == []
 
 
 def test_a_missing_or_broken_file_is_one_sentence(tmp_path):
