@@ -71,17 +71,20 @@ def _acknowledge(pipe: int, receipt: str, battle: str) -> None:
     os.write(pipe, f"{receipt} {battle}\n".encode())
 
 
-def crash(home: Path, votes: int, seed: int) -> tuple[dict[str, str], int]:
-    """Kills children until that many votes were acknowledged; returns battle by receipt, and the number of kills."""
-    moments, acknowledged, kills = random.Random(seed), {}, 0
+def crash(home: Path, votes: int, kills: int, seed: int) -> tuple[dict[str, str], int]:
+    """Kills at least ``kills`` children, and on until that many votes were acknowledged.
+
+    Returns battle by receipt, and the number of kills.
+    """
+    moments, acknowledged, killed = random.Random(seed), {}, 0
     open_store(home).close()
-    while len(acknowledged) < votes:
+    while len(acknowledged) < votes or killed < kills:
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(reading)
             try:
-                child(home, writing, seed + kills)
+                child(home, writing, seed + killed)
             finally:
                 os._exit(1)  # a child ends by being killed; anything else is a fault
         os.close(writing)
@@ -97,8 +100,8 @@ def crash(home: Path, votes: int, seed: int) -> tuple[dict[str, str], int]:
         _, status = os.waitpid(pid, 0)
         if not os.WIFSIGNALED(status):
             raise RuntimeError("a child ended by itself")
-        kills += 1
-    return acknowledged, kills
+        killed += 1
+    return acknowledged, killed
 
 
 def check(home: Path, acknowledged: dict[str, str]) -> dict[str, object]:
@@ -139,10 +142,11 @@ def check(home: Path, acknowledged: dict[str, str]) -> dict[str, object]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--votes", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=1, help="the least of them, however fast the votes come")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="wavalign-crash-") as folder:
-        acknowledged, kills = crash(Path(folder), options.votes, options.seed)
+        acknowledged, kills = crash(Path(folder), options.votes, options.kills, options.seed)
         found = check(Path(folder), acknowledged)
     print(f"kills {kills}", *(f"{name} {value}" for name, value in found.items()), sep=", ")
     whole = all(found[name] == 0 for name in ("lost", "twice", "without_audio", "broken_keys"))
