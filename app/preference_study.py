@@ -224,6 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from wavalign.models.protocol import CheckpointError
     from wavalign.rewards.protocol import RewardError
     from wavalign.training.pool import PoolError
+    from wavalign.training.run_lock import RunBusy
 
     defaults = Settings.from_environment()
     parser = argparse.ArgumentParser(
@@ -248,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if found["above_chance"]:
                 found["demonstrations"] = run.demonstrations(folder, defaults.assets)
             results.append(found)
-    except (StudyError, StoreError, BattleError, CheckpointError, RewardError, PoolError) as error:
+    except (StudyError, StoreError, BattleError, CheckpointError, RewardError, PoolError, RunBusy) as error:
         print(f"The study cannot go on: {error}", file=sys.stderr)
         return 1
     given = " ".join(arguments if arguments is not None else sys.argv[1:])

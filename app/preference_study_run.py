@@ -106,11 +106,13 @@ def train(plan: Plan, work: Path, assets: Path, name: str, overrides: list[str])
     from wavalign.training.config_files import save_config
     from wavalign.training.journal import ADAPTER, CONFIG
     from wavalign.training.loop import Trainer
+    from wavalign.training.run_lock import alone
 
     run, config = work / name, _config(plan, work, name, overrides)
     run.mkdir(exist_ok=True)
-    save_config(config, run / CONFIG)
-    Trainer(config, run, assets, quiet=True).run()
+    with alone(run, 0.0):
+        save_config(config, run / CONFIG)
+        Trainer(config, run, assets, quiet=True).run()
     place = work / "home" / "checkpoints" / name
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(run / ADAPTER, place)

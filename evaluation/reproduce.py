@@ -94,7 +94,7 @@ def _run(chosen: Sequence[Any], options: argparse.Namespace, setting: Any) -> in
     from evaluation.reproduce_cells import base_measures, measure_cell, order, train, write_json
     from evaluation.reproduce_records import keep
     from wavalign.rewards.protocol import RewardError
-    from wavalign.training.loop import TrainingError
+    from wavalign.training.learning import TrainingError
 
     deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
     cells = order(chosen, options.seeds, setting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -120,6 +121,16 @@ def test_two_processes_do_not_train_one_run(assets, tmp_path, monkeypatch, capsy
     assert "is still being trained by another process. Stop that one first" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert main([str(tmp_path), "--assets", str(assets), "--quiet"]) == 0
+
+
+def test_a_file_system_without_locks_is_said_and_trains(assets, tmp_path, monkeypatch, capsys) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    save_config(small("sft", steps=1), tmp_path / "config.yaml")
+    monkeypatch.setattr("wavalign.training.run_lock.fcntl.flock", unsupported)
+    assert main([str(tmp_path), "--assets", str(assets), "--quiet"]) == 0
+    assert "has no locks: see to it that no other process trains it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

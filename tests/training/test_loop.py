@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -22,9 +23,11 @@ from wavalign.training.batch import Unit
 from wavalign.training.config import ConfigError, TrainConfig
 from wavalign.training.config_files import recipes
 from wavalign.training.journal import read_lines, read_metrics
-from wavalign.training.loop import Trainer, TrainingError
+from wavalign.training.learning import TrainingError
+from wavalign.training.loop import Trainer
 from wavalign.training.mirrors import mirrors_of
 from wavalign.training.plan import Plan
+from wavalign.training.same_run import data_state, refuse_another, refuse_other_data
 
 TIMES = ("time", "attempt", "step_time", "perf/", "memory/")
 
@@ -164,9 +167,23 @@ def test_a_run_goes_on_as_it_was_begun_or_not_at_all(assets, tmp_path) -> None:
     ):
         with pytest.raises(ConfigError, match=said):
             Trainer(small("wavalign", steps=3, **blocks), tmp_path, assets, quiet=True).run()
+    saved = begun.folder / "checkpoints" / "step-2" / "state.json"
+    assert data_state(begun.data.ids).items() <= json.loads(saved.read_text()).items()
+    with pytest.raises(ConfigError, match="was begun on examples with other ids, or in another order"):
+        refuse_other_data(json.loads(saved.read_text()), begun.data.ids[::-1])
     more = Trainer(small("wavalign", steps=3, micro_batch=1), tmp_path, assets, quiet=True)
     assert more.run() == "completed"
     assert more.step == 3
+
+
+def test_settings_of_another_version_are_not_compared_and_that_is_said(assets, tmp_path, capsys) -> None:
+    train(small("sft"), tmp_path, assets)
+    assert refuse_another({"a_field_of_old": 1}, small("sft")) is False
+    with patch("wavalign.training.loop.refuse_another", lambda _, config: refuse_another({"of_old": 1}, config)):
+        assert Trainer(small("sft", steps=3), tmp_path, assets).run() == "completed"
+    (resumed,) = [each for each in read_lines(tmp_path / "events.jsonl") if each["event"] == "resumed"]
+    assert resumed["settings_compared"] is False
+    assert "config.yaml was not compared with them" in "".join(capsys.readouterr())
 
 
 def test_a_run_that_is_done_stays_done(assets, tmp_path) -> None:

@@ -9,7 +9,6 @@ replies and dropout are seeded by step. So a run that is resumed from a checkpoi
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,8 +20,7 @@ from tqdm import tqdm
 
 from wavalign.rewards.combine import RewardMix
 from wavalign.rewards.registry import RewardContext
-from wavalign.training import checkpoints, sharding
-from wavalign.training.batch import Completion, Unit, flatten, micro_batches
+from wavalign.training import checkpoints, saving, sharding
 from wavalign.training.config import ConfigError, HybridMethod, LoraTuning, TrainConfig
 from wavalign.training.credit import refuse_idle
 from wavalign.training.data import load_examples
@@ -32,26 +30,20 @@ from wavalign.training.hybrid import Hybrid
 from wavalign.training.job_memory import refuse_if_too_large
 from wavalign.training.journal import ADAPTER, CHECKPOINTS, SAMPLES, Journal
 from wavalign.training.kept_replies import KeptReplies
+from wavalign.training.learning import Learner
 from wavalign.training.memory import peak_memory
 from wavalign.training.mirrors import mirrors_of
 from wavalign.training.optimiser import optimiser_of
 from wavalign.training.order import Order
-from wavalign.training.plan import Method, Plan, Scores
+from wavalign.training.plan import Method
 from wavalign.training.preference import Preference, refuse_unpaired
 from wavalign.training.provenance import provenance_of
 from wavalign.training.rollouts import Local, Rewarded, Sampler, step_seed
-from wavalign.training.same_run import refuse_another
-from wavalign.training.schedule import learning_rate
+from wavalign.training.same_run import NOT_COMPARED, data_state, refuse_another, refuse_other_data
 from wavalign.training.served_rollouts import Served
 from wavalign.training.stopping import StopRequest
 from wavalign.training.trainee import POLICY, REFERENCE, Trainee, registry_of
 from wavalign.training.world import Accelerated, share
-
-OPTIMISER = "optimiser.pt"
-
-
-class TrainingError(RuntimeError):
-    """A run that cannot go on; the message says why and what to do."""
 
 
 class Trainer:
@@ -124,11 +116,11 @@ class Trainer:
         )
         if self.trainee.frozen is not None:
             sharding.share_out(self.accelerator, self.trainee.frozen.model)
+        self.learner = Learner(
+            config, self.trainee, self.method, self.optimiser, self.accelerator, self.world, self._event
+        )
         self.step = 0
         self.tokens = 0
-        self.skipped = 0
-        self.skipped_in_a_row = 0
-        self.idle_in_a_row = 0
         self.broken: set[str] = set()
         self.stop = StopRequest()
 
@@ -185,7 +177,7 @@ class Trainer:
         plan = method.plan(self.step, examples, rewarded, self.world)
         metrics = dict(plan.metrics)
         seconds = {**self.sampler.seconds, "forward": 0.0, "optimiser": 0.0, "plan": time.perf_counter() - planned}
-        metrics |= self._learn(plan, seconds)
+        metrics |= self.learner.learn(self.step, plan, seconds)
         read = sum(len(unit.prompt) + sum(len(c.tokens) for c in unit.completions) for unit in plan.units)
         self.tokens += sum(self.world.gather(read))
         metrics |= {f"perf/{phase}_s": value for phase, value in seconds.items()}
@@ -215,106 +207,6 @@ class Trainer:
             self._event("replies not kept", step=self.step + 1, reason=why)
         return rewarded
 
-    def _learn(self, plan: Plan, seconds: dict[str, float]) -> dict[str, float]:
-        """The optimiser steps on one batch; metrics of the last of them."""
-        metrics = {"loss": 0.0}  # a batch without preference pairs teaches nothing
-        # A forward of which no token is wanted (uniform groups that DAPO leaves out, failed rewards) has no gradient.
-        units = [unit for unit in plan.units if any(len(each.wanted) for each in unit.completions)]
-        groups = [[units[place] for place in each] for each in micro_batches(units, self.config.micro_batch)]
-        # Every process takes part in as many forwards as the one with the most work.
-        most = max(self.world.gather(len(groups)))
-        self._count_idle(most == 0)
-        groups += [[_nothing()]] * (most - len(groups))
-        old: list[torch.Tensor | None] = [None] * most
-        references: list[torch.Tensor | None] = [None] * most
-        updates = self.config.rollouts.updates if self.method.samples else 1
-        for update in range(updates if most else 0):
-            began = time.perf_counter()
-            torch.manual_seed(step_seed(self.config.seed, self.step) % 2**31 + update)
-            total: dict[str, float] = {}
-            value = 0.0
-            for number, each in enumerate(groups):
-                last = number + 1 == most
-                if self.method.needs_reference and references[number] is None:
-                    references[number] = self.trainee.reference_logprobs(each)
-                if last:
-                    part = self._backward(each, plan, references[number], old, number, updates)
-                else:
-                    with self.accelerator.no_sync(self.trainee.module):
-                        part = self._backward(each, plan, references[number], old, number, updates)
-                value += part.pop("value")
-                for name, amount in part.items():
-                    total[name] = total.get(name, 0.0) + amount
-            everybody = self.world.gather({**total, "value": value})
-            sums = {name: sum(each.get(name, 0.0) for each in everybody) for each_ in everybody for name in each_}
-            seconds["forward"] += time.perf_counter() - began
-            began = time.perf_counter()
-            metrics = {"loss": sums.pop("value"), **self.method.metrics(sums)}
-            metrics |= self._update(metrics["loss"])
-            seconds["optimiser"] += time.perf_counter() - began
-        return metrics
-
-    def _backward(
-        self,
-        units: list[Unit],
-        plan: Plan,
-        reference: torch.Tensor | None,
-        old: list[torch.Tensor | None],
-        number: int,
-        updates: int,
-    ) -> dict[str, float]:
-        scored = self.trainee.logprobs(units)
-        flat = flatten(units, scored.logprobs.device)
-        scores = Scores(scored.logprobs, scored.entropy, old[number], reference)
-        loss = self.method.loss(flat, scores, plan)
-        if updates > 1 and old[number] is None:
-            old[number] = scored.logprobs.detach()
-        # Gradients are averaged over processes, and the loss is a sum over them. A batch of which nothing is wanted
-        # still takes part in the backward pass that everybody waits for.
-        value = loss.value * self.world.size + 0.0 * scored.logprobs.sum()
-        self.accelerator.backward(value)
-        return {**loss.sums, "value": float(loss.value.detach())}
-
-    def _update(self, loss: float) -> dict[str, float]:
-        """One optimiser step, or none where the loss or the gradient is not a number."""
-        settings = self.config.optimiser
-        rate = learning_rate(settings, self.step, self.config.steps)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        norm = self.accelerator.clip_grad_norm_(self.trainee.parameters, settings.max_grad_norm)
-        norm = float(sharding.whole(norm))
-        sound = math.isfinite(loss) and math.isfinite(norm)
-        if sound:
-            self.optimiser.step()
-            self.skipped_in_a_row = 0
-        else:
-            self.skipped += 1
-            self.skipped_in_a_row += 1
-            self._event("skipped", step=self.step + 1, loss=str(loss), grad_norm=str(norm))
-        self.optimiser.zero_grad(set_to_none=True)
-        if sound:
-            self.trainee.stepped()
-        if self.skipped_in_a_row > self.config.limits.non_finite_steps:
-            raise TrainingError(
-                f"The loss or its gradient was not a number in {self.skipped_in_a_row} steps in a row; the last "
-                "checkpoint is from before. Lower optimiser.lr, or look at the rewards."
-            )
-        return {"grad_norm": norm, "learning_rate": rate, "skipped_steps": float(self.skipped)}
-
-    def _count_idle(self, idle: bool) -> None:
-        """Raises:
-        TrainingError: when a run has nothing to learn from in too many steps in a row.
-        """
-        self.idle_in_a_row = self.idle_in_a_row + 1 if idle else 0
-        if idle:
-            self._event("idle", step=self.step + 1)
-        if self.idle_in_a_row > self.config.limits.idle_steps:
-            raise TrainingError(
-                f"Nothing was learnt in {self.idle_in_a_row} steps in a row: no demonstration, no preference pair, no "
-                "reply whose reward counts. Look at the data's targets, at rewards.weights, or at "
-                "method.pairs.least_gap."
-            )
-
     def _evaluate(self) -> dict[str, float]:
         started = time.perf_counter()
         samples = self.folder / SAMPLES / f"step-{self.step}" if self.main else None
@@ -328,29 +220,11 @@ class Trainer:
         return metrics
 
     def _save(self) -> None:
-        state = {
-            "config": self.config.model_dump(mode="json"),
-            "examples": len(self.data),
-            "method": self.method.state_dict(),
-            "tokens": self.tokens,
-            "skipped": self.skipped,
-            "skipped_in_a_row": self.skipped_in_a_row,
-            "idle_in_a_row": self.idle_in_a_row,
-            "baseline": self.evaluator.baseline if self.evaluator else {},
-            "broken": sorted(self.broken),
-            "rewards": self.world.gather(self.rewards.state()),
-        }
-        weights, optimiser = self.trainee.state(self.main), sharding.optimiser_state(self.optimiser)
+        saving.save(self.folder / CHECKPOINTS, self.step, self._state(), self.trainee, self.optimiser, self.main)
         if self.main:
-            place = self.folder / CHECKPOINTS
-            checkpoints.save(place, self.step, state, lambda folder: self._write(folder, weights, optimiser))
-            checkpoints.prune(place, self.config.checkpoints.keep)
+            checkpoints.prune(self.folder / CHECKPOINTS, self.config.checkpoints.keep)
             self._event("saved", step=self.step)
         self.accelerator.wait_for_everyone()
-
-    def _write(self, folder: Path, weights: Mapping[str, Any] | None, optimiser: Mapping[str, Any]) -> None:
-        self.trainee.save_state(folder, weights)
-        torch.save(optimiser, folder / OPTIMISER)
 
     def _resume(self) -> None:
         saved = checkpoints.latest(self.folder / CHECKPOINTS)
@@ -358,26 +232,35 @@ class Trainer:
             self._event("started", config=self.config.name, processes=self.world.size)
             return
         self.step = saved.step
-        refuse_another(saved.state.get("config"), self.config)
-        if saved.state.get("examples", len(self.data)) != len(self.data):
-            raise ConfigError(
-                f"The run was begun on {saved.state['examples']} examples, and its data have {len(self.data)} now. "
-                "Make them again as they were, or start a new run."
-            )
-        self.trainee.load_state(saved.folder)
-        optimiser = torch.load(saved.folder / OPTIMISER, map_location="cpu", weights_only=True)
-        sharding.set_optimiser_state(self.optimiser, optimiser, self.trainee.parameters)
-        state = saved.state
+        compared = refuse_another(saved.state.get("config"), self.config)
+        refuse_other_data(saved.state, self.data.ids)
+        saving.load(saved.folder, self.trainee, self.optimiser)
+        self._load_state(saved.state)
+        self._event("resumed", step=self.step, processes=self.world.size, settings_compared=compared)
+        if not compared and not self.quiet and self.main:
+            tqdm.write(f"{self.config.name}: {NOT_COMPARED}")
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "config": self.config.model_dump(mode="json"),
+            **data_state(self.data.ids),
+            "method": self.method.state_dict(),
+            "tokens": self.tokens,
+            **self.learner.state_dict(),
+            "baseline": self.evaluator.baseline if self.evaluator else {},
+            "broken": sorted(self.broken),
+            "rewards": self.world.gather(self.rewards.state()),
+        }
+
+    def _load_state(self, state: Mapping[str, Any]) -> None:
         self.tokens = state["tokens"]
-        self.skipped, self.skipped_in_a_row = state["skipped"], state["skipped_in_a_row"]
-        self.idle_in_a_row = state.get("idle_in_a_row", 0)
+        self.learner.load_state_dict(state)
         self.method.load_state_dict(state["method"])
         self.broken = set(state["broken"])
         if self.evaluator:
             self.evaluator.baseline = dict(state["baseline"])
         if len(state["rewards"]) == self.world.size:
             self.rewards.restore(state["rewards"][self.world.rank])
-        self._event("resumed", step=self.step, processes=self.world.size)
 
     def _stopping(self) -> bool:
         """Whether any process was asked to stop; all of them then do, at the same step."""
@@ -455,13 +338,6 @@ class Trainer:
     def _event(self, kind: str, **facts: Any) -> None:
         if self.main:
             self.journal.event(kind, **facts)
-
-
-def _nothing() -> Unit:
-    """A forward of which nothing is learned, for a process that has no more work of its own."""
-    token = Completion([0, 0], np.full(2, -1, dtype=np.int8))  # of no channel: it is in no metric
-    token.divergence[0] = 1e-30
-    return Unit([0], [token])
 
 
 def _shown(metrics: Mapping[str, float]) -> str:

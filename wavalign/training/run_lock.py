@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOCK = "training.lock"
+NO_LOCKS = "The file system of this run has no locks: see to it that no other process trains it meanwhile."
 
 
 class RunBusy(RuntimeError):
@@ -17,16 +18,17 @@ class RunBusy(RuntimeError):
 
 
 @contextmanager
-def alone(folder: Path, patience: float) -> Iterator[None]:
+def alone(folder: Path, patience: float) -> Iterator[bool]:
     """Holds the run in ``folder``; whoever finds it taken waits ``patience`` seconds.
 
-    The kernel lets go of the lock when its holder dies.
+    The kernel lets go of the lock when its holder dies. Yields whether there is a lock: some file systems have none.
 
     Raises:
         RunBusy: when another process still trains the run.
     """
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     deadline = time.monotonic() + patience
+    locked = True
     try:
         while True:
             try:
@@ -40,8 +42,9 @@ def alone(folder: Path, patience: float) -> Iterator[None]:
                     ) from None
                 time.sleep(0.1)
             except OSError:
-                break  # a file system without locks
-        yield
+                locked = False
+                break
+        yield locked
     finally:
         with suppress(OSError):  # said, not left to the closing: a process that was forked meanwhile has the file open
             fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from wavalign.training.config import ConfigError, TrainConfig
@@ -31,11 +32,19 @@ MAY_CHANGE = (
     *(f"rollouts.server.{field}" for field in ("attempts", "backoff_s", "timeout_s")),
 )
 """Fields, or whole blocks, that change where, how fast or how long a run trains, or what is seen of it. Of the files
-that these paths name nothing is known but how many examples the data have."""
+that these paths name nothing is known but which examples the data have, by their ids."""
 
 
-def refuse_another(saved: Mapping[str, Any] | None, config: TrainConfig) -> None:
+NOT_COMPARED = (
+    "its last checkpoint was saved by a version with other settings, so config.yaml was not compared with them. "
+    "If it was edited meanwhile, what comes now is another run."
+)
+
+
+def refuse_another(saved: Mapping[str, Any] | None, config: TrainConfig) -> bool:
     """``saved`` is the config, as plain data, with which the run's checkpoint was written; None where it is not known.
+
+    Returns whether the two were compared: not where none is known, or it is one of a version with other fields.
 
     Raises:
         ConfigError: when ``config`` would train another run, naming what changed.
@@ -43,7 +52,7 @@ def refuse_another(saved: Mapping[str, Any] | None, config: TrainConfig) -> None
     try:
         begun = TrainConfig.model_validate(saved)
     except ValueError:
-        return  # none is known, or it is one of a version with other fields
+        return False
     before, now = (dict(_leaves(each.model_dump(mode="json"))) for each in (begun, config))
     paths = dict.fromkeys([*before, *now])
     changed = [path for path in paths if before.get(path) != now.get(path) and not _may_change(path)]
@@ -56,6 +65,28 @@ def refuse_another(saved: Mapping[str, Any] | None, config: TrainConfig) -> None
             f"The run was begun with other settings: {told}{more}. "
             "Set its config.yaml back, or start a new run from it."
         )
+    return True
+
+
+def data_state(ids: Sequence[str]) -> dict[str, Any]:
+    """What a checkpoint remembers of its data: how many examples, and which ones in which order."""
+    return {"examples": len(ids), "ids": hashlib.sha256("\n".join(ids).encode()).hexdigest()}
+
+
+def refuse_other_data(saved: Mapping[str, Any], ids: Sequence[str]) -> None:
+    """``saved`` is the state of the run's checkpoint; ``ids`` are those of the examples that it would go on with.
+
+    Raises:
+        ConfigError: when they are others, or stand in another order.
+    """
+    now = data_state(ids)
+    if saved.get("examples", now["examples"]) != now["examples"]:
+        found = f"{saved['examples']} examples, and its data have {now['examples']} now"
+    elif saved.get("ids", now["ids"]) != now["ids"]:
+        found = "examples with other ids, or in another order"
+    else:
+        return
+    raise ConfigError(f"The run was begun on {found}. Make them again as they were, or start a new run.")
 
 
 def _may_change(path: str) -> bool:
