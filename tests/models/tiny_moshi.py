@@ -18,6 +18,12 @@ CODES = TINY.mimi["codebook_size"]
 BOOKS = TINY.books
 
 
+def make_assets(folder: Path) -> Path:
+    """The base "moshi" and, on it, the adapter "tuned" in ``folder``; returns ``folder``."""
+    make_tiny_moshi_adapter(folder / "tuned", make_tiny_moshi(folder / "moshi"))
+    return folder
+
+
 def make_moshi(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Any:
     """Transformers' model, in eval mode."""
     torch.manual_seed(seed)
