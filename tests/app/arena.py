@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pytest
+from sqlalchemy import select
 
-from app.battles import SIDES, Rules
+from app.battles import SIDES, BattleError, Rules
 from app.checks import CheckRules
 from app.conversation import Asked
 from app.matchmaking import Pair
@@ -19,6 +21,7 @@ from app.rater_views import Receipt
 from app.rates import Rates
 from app.staging import Staging
 from app.store import Store
+from app.store.schema import TABLES
 from app.voting import Voting
 from wavalign.audio import Waveform
 from wavalign.dialogue import Dialogue, Reply, Turn
@@ -160,3 +163,17 @@ def make_arena(
         sounds=np.random.default_rng(seed),
     )
     return Arena(Voting(staging), clock, speakers)
+
+
+def rows(arena: Arena) -> dict[str, int]:
+    """How many there are in each table."""
+    with arena.voting.store.reading() as session:
+        return {t.__tablename__: len(session.execute(select(t)).all()) for t in TABLES}
+
+
+def refused(code: str, step: Callable[..., object], *args: Any, **kwargs: Any) -> str:
+    """What a rater is told by a step that has to end in this refusal."""
+    with pytest.raises(BattleError) as caught:
+        step(*args, **kwargs)
+    assert caught.value.code == code, f"{caught.value.code}: {caught.value}"
+    return str(caught.value)
