@@ -14,7 +14,7 @@ from typing import Any
 from app.jobs.job import FINAL, Job
 from app.jobs.jobs import Jobs
 from app.store import open_store
-from tests.app.toy_trainer import next_weights
+from tests.app.toy_trainer import GO_ON, next_weights
 from wavalign.training.config import TrainConfig
 from wavalign.training.journal import read_lines
 
@@ -49,6 +49,10 @@ class JobsBench:
     def at(self, job: Job, step: int) -> None:
         """Waits until the job has taken this step."""
         self.until(lambda: len(read_lines(job.folder / "metrics.jsonl")) >= step)
+
+    def let_go(self, job: Job) -> None:
+        """A toy that was started with --hold goes on, now and in later attempts."""
+        (job.folder / GO_ON).touch()
 
     def ended(self, job: Job, seconds: float = 400.0) -> Job:
         """Waits for the end, looking as the app's watching thread does."""

@@ -18,14 +18,17 @@ from pathlib import Path
 from typing import Literal
 
 from app.jobs import processes
-from app.jobs.job import Job
+from app.jobs.job import ACTIVE, Job
 from app.jobs.jobs import Jobs
 from app.store import open_store
 from tests.app.jobs_bench import REPOSITORY, JobsBench, straight
 from wavalign.training import checkpoints
 from wavalign.training.journal import CHECKPOINTS, read_lines, read_metrics
 
-STEPS = 40
+STEPS, EVERY = 40, 5
+HELD = STEPS - EVERY
+"""A run goes no further before its kill, however long that takes to come."""
+WATCHING = "It watches."
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,15 @@ def one_kill(bench: JobsBench, kill: Kill, step: int) -> None:
     Raises:
         AssertionError: when something that must hold does not.
     """
-    slow = ["--save-seconds", "0.3"] if kill.saving else []
-    job = bench.start("--steps", str(STEPS), "--every", "5", *slow)
+    saving = EVERY * (step // EVERY + 1)
+    held = ["--hold-saving", str(saving)] if kill.saving else ["--hold", str(HELD)]
+    job = bench.start("--steps", str(STEPS), "--every", str(EVERY), *held)
     bench.at(job, step)
     if kill.saving:
-        bench.until(lambda: list((job.folder / CHECKPOINTS).glob(".tmp-step-*")))
+        bench.until((job.folder / CHECKPOINTS / f".tmp-step-{saving}").is_dir)
     _kill(bench, job, kill)
+    if kill.whom == "app":  # which ends nothing
+        bench.let_go(job)
     ended = bench.ended(job)
     assert ended.state in kill.ends, f"{kill.name}: {ended.state}, {ended.reason}"
     _free(bench, job)
@@ -71,6 +77,7 @@ def one_kill(bench: JobsBench, kill: Kill, step: int) -> None:
     assert saved is not None
     assert saved.state["weights"] == straight(saved.step)
     if ended.state != "completed":
+        bench.let_go(job)
         bench.jobs.resume(job.id)
         assert bench.ended(job).state == "completed"
         _free(bench, job)
@@ -87,11 +94,11 @@ def _kill(bench: JobsBench, job: Job, kill: Kill) -> None:
         bench.kill(bench.until(lambda: bench.get(job).runner), kill.number)
     else:
         # Another process that watches the same home, as an app does, dies with the job under way.
-        watcher = subprocess.Popen([sys.executable, "-m", "tests.app.kill_matrix", "--watch", str(bench.home)])
-        time.sleep(0.5)
-        watcher.send_signal(kill.number)
-        watcher.wait()
-        assert bench.get(job).state not in ("failed", "crashed")
+        command = [sys.executable, "-m", "tests.app.kill_matrix", "--watch", str(bench.home)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watcher:
+            assert watcher.stdout.readline() == f"{WATCHING}\n"
+            watcher.send_signal(kill.number)
+        assert bench.get(job).state in ACTIVE
 
 
 def _free(bench: JobsBench, job: Job) -> None:
@@ -107,6 +114,7 @@ def main() -> None:
     if options.watch:
         jobs = Jobs(open_store(options.watch), options.watch, REPOSITORY / "assets")
         jobs.watch()
+        print(WATCHING, flush=True)
         time.sleep(3600)
     else:
         for number in range(options.rounds):

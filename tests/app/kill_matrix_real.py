@@ -90,7 +90,8 @@ class Matrix:
     def app(self) -> Iterator[subprocess.Popen]:
         """An app: it starts what waits, and reconciles."""
         command = [sys.executable, "-m", "tests.app.kill_matrix", "--watch", str(self.home)]
-        watching = subprocess.Popen(command, start_new_session=True, env={**os.environ, "WAVALIGN_ASSETS": ""})
+        own = {"start_new_session": True, "env": {**os.environ, "WAVALIGN_ASSETS": ""}, "stdout": subprocess.DEVNULL}
+        watching = subprocess.Popen(command, **own)
         try:
             yield watching
         finally:
@@ -174,12 +175,14 @@ class Matrix:
 
 
 def described(job: Job, step: int) -> dict[str, Any]:
-    """Sizes and hashes of a checkpoint's weights, optimiser and state, from its manifest, which was verified."""
+    """A checkpoint's state but for the run's name, and its weights and optimiser as its verified manifest says."""
     import json
 
     folder = job.folder / CHECKPOINTS / f"step-{step}"
     files = json.loads((folder / checkpoints.MANIFEST).read_text())["files"]
-    return {name: about for name, about in files.items() if name.endswith((".safetensors", ".pt", checkpoints.STATE))}
+    state = json.loads((folder / checkpoints.STATE).read_text())
+    del state["config"]["name"]
+    return {"state": state, **{name: files[name] for name in files if name.endswith((".safetensors", ".pt"))}}
 
 
 def timeless(row: dict[str, Any]) -> dict[str, Any]:

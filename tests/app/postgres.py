@@ -15,6 +15,8 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, text
 
+_PATIENCE = 60.0
+
 
 class NoServerError(RuntimeError):
     """Why there is none here."""
@@ -88,7 +90,8 @@ def make_database(url: str, name: str) -> str:
 
 def _wait(url: str, process: subprocess.Popen) -> None:
     engine = create_engine(url + "postgres")
-    for _ in range(200):
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
         if process.poll() is not None:
             raise NoServerError("the PostgreSQL server ended at once")
         try:
@@ -97,7 +100,7 @@ def _wait(url: str, process: subprocess.Popen) -> None:
             return
         except Exception:
             time.sleep(0.05)
-    raise NoServerError("the PostgreSQL server did not answer within 10 s")
+    raise NoServerError(f"the PostgreSQL server did not answer within {_PATIENCE:.0f} s")
 
 
 def _exists(user: str) -> bool:

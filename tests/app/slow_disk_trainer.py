@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import tests.training.letters  # noqa: F401  (makes the reward known)
 from wavalign import train
 from wavalign.training import checkpoints
 

@@ -36,21 +36,22 @@ def kill_runner(bench: JobsBench, job: Job) -> None:
 
 
 def test_a_job_saves_before_the_end_and_goes_on_after_the_start(bench: JobsBench):
-    job = bench.start("--steps", "300", "--every", "1000")
+    job = bench.start("--steps", "60", "--hold", "50", "--every", "1000")
     bench.at(job, 5)
-    assert pause(bench.jobs.queue, bench.home, 60.0) == 0
+    assert pause(bench.jobs.queue, bench.home, 300.0) == 0
     assert bench.get(job).state == "stopped"
     assert checkpoints.latest(job.folder / "checkpoints").step >= 5
+    bench.let_go(job)
     (again,) = go_on(bench.jobs.queue, bench.home)
     assert again.id == job.id
     ended = bench.ended(job)
     assert (ended.state, ended.attempt) == ("completed", 2)
-    assert weights(job) == straight(300)
+    assert weights(job) == straight(60)
     assert go_on(bench.jobs.queue, bench.home) == []
 
 
 def test_a_job_that_died_with_its_machine_goes_on_from_its_last_save(bench: JobsBench):
-    job = bench.start("--steps", "300", "--every", "4")
+    job = bench.start("--steps", "60", "--hold", "50", "--every", "4")
     bench.at(job, 10)
     trainer = bench.trainer(job)
     bench.kill(bench.get(job).runner)
@@ -58,13 +59,14 @@ def test_a_job_that_died_with_its_machine_goes_on_from_its_last_save(bench: Jobs
         bench.kill(trainer)
     kill_runner(bench, job)
     bench.jobs.queue.move(job.id, ("starting", "running"), host="the-container-before")
+    bench.let_go(job)
     assert [each.id for each in go_on(bench.jobs.queue, bench.home)] == [job.id]
     assert bench.ended(job).state == "completed"
-    assert weights(job) == straight(300)
+    assert weights(job) == straight(60)
 
 
 def test_a_job_whose_runner_lives_is_left_alone(bench: JobsBench):
-    job = bench.start("--steps", "400")
+    job = bench.start("--steps", "5000")
     bench.at(job, 3)
     assert go_on(bench.jobs.queue, bench.home) == []
     assert bench.get(job).state in ("starting", "running")

@@ -27,14 +27,14 @@ def test_what_is_under_way_is_finished_and_nothing_new_is_begun():
 
     def answer() -> None:
         with under_way.answering(stop := threading.Event()):
-            finish.wait(10)
+            finish.wait(60)
             told.append(stop.is_set())
 
     thread = threading.Thread(target=answer)
     thread.start()
     while not under_way.count:
         time.sleep(0.001)
-    closing = threading.Thread(target=lambda: told.append(under_way.close(10)))
+    closing = threading.Thread(target=lambda: told.append(under_way.close(60)))
     closing.start()
     while not under_way.is_closed:
         time.sleep(0.001)
@@ -53,7 +53,7 @@ def test_a_long_reply_is_asked_to_stop_and_one_that_does_not_hear_is_counted():
 
     def answer(stop: threading.Event, until: threading.Event) -> None:
         with under_way.answering(stop):
-            until.wait(10)
+            until.wait(60)
 
     threads = [
         threading.Thread(target=answer, args=(hears, hears)),
@@ -63,7 +63,7 @@ def test_a_long_reply_is_asked_to_stop_and_one_that_does_not_hear_is_counted():
         thread.start()
     while under_way.count < 2:
         time.sleep(0.001)
-    assert under_way.close(patience=0.01, grace=0.3) == 1
+    assert under_way.close(patience=0.01, grace=2.0) == 1
     assert hears.is_set()
     assert deaf.is_set()
     let_go.set()
@@ -156,7 +156,7 @@ def test_lines_of_two_threads_do_not_mix():
     def tell(word: str) -> None:
         for _ in range(50):
             stream.write(word)
-            ready.wait(5)
+            ready.wait(60)
             stream.write(f" {word}\n")
 
     threads = [threading.Thread(target=tell, args=(word,)) for word in ("one", "two")]

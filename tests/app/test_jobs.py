@@ -21,6 +21,9 @@ from app.jobs.reconcile import reconcile
 from tests.app.jobs_bench import JobsBench, straight
 from wavalign.training.journal import read_lines
 
+HELD = ("--steps", "10", "--hold", "3")
+"""A job that is not over before a test lets it go."""
+
 
 @pytest.fixture
 def bench(tmp_path: Path):
@@ -42,7 +45,7 @@ def test_a_job_runs_to_its_end_and_frees_the_device(bench: JobsBench) -> None:
 
 def test_of_two_people_who_start_at_once_the_second_waits_then_runs(bench: JobsBench) -> None:
     jobs: list = []
-    start = [threading.Thread(target=lambda n=n: jobs.append(bench.start("--steps", "8", name=n))) for n in ("a", "b")]
+    start = [threading.Thread(target=lambda n=n: jobs.append(bench.start(*HELD, name=n))) for n in ("a", "b")]
     for thread in start:
         thread.start()
     for thread in start:
@@ -51,6 +54,8 @@ def test_of_two_people_who_start_at_once_the_second_waits_then_runs(bench: JobsB
     assert len(waiting) == 1
     first, second = sorted(jobs, key=lambda job: job.id in waiting)
     assert bench.jobs.queue.holds() == {f"{host()}/cpu": first.id}
+    for job in jobs:
+        bench.let_go(job)
     # Nobody looks: the first job's runner starts the second.
     bench.until(lambda: bench.get(second).state == "completed")
     lines = [read_lines(job.folder / "metrics.jsonl") for job in (first, second)]
@@ -58,7 +63,7 @@ def test_of_two_people_who_start_at_once_the_second_waits_then_runs(bench: JobsB
 
 
 def test_the_highest_priority_waits_least(bench: JobsBench) -> None:
-    blocker = bench.start("--steps", "400")
+    blocker = bench.start("--steps", "5000")
     low, high, middle = (bench.start("--steps", "2", name=n, priority=p) for n, p in (("l", 0), ("h", 9), ("m", 5)))
     assert bench.jobs.places() == {high.id: 1, middle.id: 2, low.id: 3}
     bench.jobs.prefer(low.id, 7)
@@ -70,8 +75,9 @@ def test_the_highest_priority_waits_least(bench: JobsBench) -> None:
 
 
 def test_a_cancelled_job_never_starts(bench: JobsBench) -> None:
-    first, second = bench.start("--steps", "10"), bench.start(name="never")
+    first, second = bench.start(*HELD), bench.start(name="never")
     assert bench.jobs.stop(second.id) == "Cancelled: it will not start."
+    bench.let_go(first)
     bench.ended(first)
     bench.jobs.look()
     time.sleep(0.3)
@@ -100,13 +106,14 @@ def test_cancelling_and_claiming_at_once_have_one_winner(bench: JobsBench) -> No
 
 
 def test_stop_saves_and_resume_goes_on_exactly(bench: JobsBench) -> None:
-    job = bench.start("--steps", "60")
+    job = bench.start("--steps", "60", "--hold", "40")
     bench.at(job, 7)
     bench.jobs.stop(job.id)
     stopped = bench.ended(job)
     assert stopped.state == "stopped"
     assert stopped.reason.startswith("Stopped after step ")
     assert stopped.reason.endswith("on request.")
+    bench.let_go(job)
     bench.jobs.resume(job.id)
     assert bench.ended(job).state == "completed"
     lines = read_lines(job.folder / "metrics.jsonl")
@@ -233,9 +240,10 @@ def test_an_end_that_a_full_disk_does_not_take_gets_the_space_that_was_held_back
 
 
 def test_deleting_says_what_goes_and_takes_it(bench: JobsBench) -> None:
-    job = bench.start("--steps", "10")
+    job = bench.start(*HELD)
     with pytest.raises(JobError, match="stop it first"):
         bench.jobs.delete(job.id)
+    bench.let_go(job)
     bench.ended(job)
     assert bench.jobs.contents(job.id).words().startswith("Metrics, log, 2 checkpoints, 0 recordings: ")
     bench.jobs.delete(job.id)

@@ -46,7 +46,8 @@ def test_ten_megabytes_of_output_are_written_with_nobody_reading(tmp_path: Path)
 
 
 def test_a_stop_saves_and_the_next_attempt_goes_on_exactly(tmp_path: Path) -> None:
-    ended = supervise(attempt(tmp_path, "--steps", "30"), asking_at(tmp_path, 7, Asked(GENTLY, "on request")))
+    first = attempt(tmp_path, "--steps", "30", "--hold", "20")
+    ended = supervise(first, asking_at(tmp_path, 7, Asked(GENTLY, "on request")))
     assert ended.state == "stopped"
     assert ended.reason == f"Stopped after step {ended.step}: on request."
     assert supervise(attempt(tmp_path, "--steps", "30", number=2)).state == "completed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -70,12 +71,17 @@ def test_a_copy_that_was_cut_off_is_no_state(home: Path, tmp_path: Path):
 
 
 def finished(home: Path, step: int) -> None:
-    """A run's end, as the trainer leaves it: the adapter and the result of equal sizes at whatever step."""
+    """A run's end, as the trainer leaves it: the adapter and the result of equal sizes at whatever step.
+
+    Each step has a time of its own: two that are written at once have one where a file system's clock ticks slowly.
+    """
     run = home / "runs" / "mine-001"
     (run / "adapter").mkdir(exist_ok=True)
     (run / "adapter" / "adapter_model.safetensors").write_bytes(f"weights of {step}".encode())
     (run / "adapter" / "adapter_config.json").write_text("{}")
     (run / "result.json").write_text(json.dumps({"step": step}))
+    for path in (*(run / "adapter").iterdir(), run / "result.json"):
+        os.utime(path, (step, step))
 
 
 @pytest.mark.parametrize("same_program", [True, False])

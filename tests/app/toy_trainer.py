@@ -16,6 +16,9 @@ from wavalign.training import checkpoints
 from wavalign.training.journal import CHECKPOINTS, Journal
 from wavalign.training.stopping import StopRequest
 
+GO_ON = "go-on"
+"""A file in the run's folder: once it is there, nothing is held any more."""
+
 
 def next_weights(weights: str, step: int) -> str:
     return hashlib.sha256(f"{weights}:{step}".encode()).hexdigest()
@@ -28,6 +31,8 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=0.02)
     parser.add_argument("--every", type=int, default=5)
     parser.add_argument("--save-seconds", type=float, default=0.0, help="how long writing a checkpoint takes")
+    parser.add_argument("--hold", type=int, help="after this step it waits for a request to stop, or for GO_ON")
+    parser.add_argument("--hold-saving", type=int, help="in the middle of saving this step it waits for GO_ON alone")
     parser.add_argument("--print-megabytes", type=int, default=0)
     parser.add_argument("--deaf", action="store_true", help="no request to stop is heard")
     parser.add_argument("--worker", action="store_true", help="with a child in a session of its own, deaf as well")
@@ -44,10 +49,15 @@ def main() -> int:
     journal.event("resumed" if saved else "started", step=step)
     journal.event("prepared")
 
+    def is_held(at: int | None) -> bool:
+        return step == at and not (options.folder / GO_ON).exists()
+
     def save() -> None:
         def write(folder: Path) -> None:
             (folder / "weights").write_text(weights)
             time.sleep(options.save_seconds)
+            while is_held(options.hold_saving):
+                time.sleep(options.pause)
 
         checkpoints.save(place, step, {"weights": weights}, write)
         checkpoints.prune(place, 2)
@@ -57,6 +67,9 @@ def main() -> int:
             if not options.deaf and (journal.asked_to_stop() or stop.reason):
                 stop.ask("asked to stop")
                 break
+            if is_held(options.hold):
+                time.sleep(options.pause)
+                continue
             if step == 3 and options.raises:
                 raise RuntimeError(options.raises)
             if step == 3 and options.exits is not None:

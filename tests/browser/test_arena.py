@@ -66,7 +66,7 @@ def example(page) -> None:
 
 
 def reveal(page) -> list[str]:
-    page.locator(".arena-reveal:not([aria-disabled=true])").click(timeout=20_000)
+    page.locator(".arena-reveal:not([aria-disabled=true])").click(timeout=60_000)
     page.locator(".arena-revealed").wait_for()
     return page.locator(".arena-side strong").all_inner_texts()
 
@@ -74,6 +74,7 @@ def reveal(page) -> list[str]:
 def test_whole_path_from_consent_to_the_export(arena, names):
     page = arena()
     page.get_by_role("button", name="Record", exact=True).click()
+    page.locator("#recording .stop-button").wait_for()  # now it records
     page.wait_for_timeout(2500)
     page.locator("#recording .stop-button").click()
     listen(page)

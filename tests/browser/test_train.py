@@ -65,7 +65,7 @@ def tab(browser):
         context = browser.new_context(viewport={"width": width, "height": height})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(240_000)  # most of what is waited for comes from processes that first load
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(f"{address}/train")
         page.wait_for_selector(".train[data-ready]")

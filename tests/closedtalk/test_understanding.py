@@ -129,11 +129,11 @@ def test_unknown_words_are_listed_once_in_order() -> None:
 
 
 def test_ten_thousand_characters_take_no_time() -> None:
-    begin = time.perf_counter()
+    begin = time.thread_time()  # of the processor, whatever else the machine does
     assert understand("what is the capital of " * 450) is None
     assert understand("x" * 10_000) is None
     assert understand("- " * 5_000) is None
-    assert time.perf_counter() - begin < 1
+    assert time.thread_time() - begin < 1
 
 
 def test_the_description_gives_two_questions_of_each_family_that_are_understood() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -58,15 +59,15 @@ def judge_server(answer: Callable[[int, dict], Answer]) -> Iterator[Endpoint]:
                 busy += 1
                 endpoint.peak = max(endpoint.peak, busy)
             try:
-                self._send(answer(number, body))
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # the client had stopped waiting
+                planned = answer(number, body)
+                time.sleep(planned.delay)
             finally:
-                with lock:
+                with lock:  # before the client can know, and ask for the next
                     busy -= 1
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client had stopped waiting
+                self._send(planned)
 
         def _send(self, planned: Answer) -> None:
-            time.sleep(planned.delay)
             payload = planned.payload()
             self.send_response(planned.status)
             for name, value in planned.headers:

@@ -27,17 +27,21 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "H
 ENVIRONMENT.pop("WAVALIGN_ATTEMPT", None)
 
 
-def command(assets: Path, *arguments: object) -> list[str]:
-    words = [sys.executable, "-m", "tests.training.letters", "--quiet", "--assets", assets, *arguments]
+def command(assets: Path, *arguments: object, disk: float = 0.0) -> list[str]:
+    """``disk``: seconds that each file of a checkpoint takes, so that a save is there to be found, and a run is not
+    over before it is stopped."""
+    module = ["tests.app.slow_disk_trainer", disk] if disk else ["tests.training.letters"]
+    words = [sys.executable, "-m", *module, "--quiet", "--assets", assets, *arguments]
     return [str(word) for word in words]
 
 
-def start(assets: Path, *arguments: object) -> subprocess.Popen:
-    return subprocess.Popen(command(assets, *arguments), env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+def start(assets: Path, *arguments: object, disk: float = 0.0) -> subprocess.Popen:
+    words = command(assets, *arguments, disk=disk)
+    return subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
 
 
 def wait_for(what, process: subprocess.Popen) -> None:
-    limit = time.monotonic() + 90
+    limit = time.monotonic() + 400
     while not what():
         assert process.poll() is None, "the run ended early"
         assert time.monotonic() < limit, "the run takes too long"
@@ -80,7 +84,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(assets, tmp_path, config, st
 
     # The first kill may have left a half-written checkpoint; only one that this attempt began counts.
     began = time.time()
-    process = start(assets, run)
+    process = start(assets, run, disk=0.2)
     wait_for(lambda: any(modified(path) > began for path in (run / "checkpoints").glob(".tmp-step-*")), process)
     process.kill()
     process.wait()
@@ -96,10 +100,10 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(assets, tmp_path, config, st
 @pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_go_on(assets, tmp_path, config, straight) -> None:
     run = tmp_path / "run"
-    process = start(assets, config, "--run", run)
+    process = start(assets, config, "--run", run, disk=0.2)
     wait_for(lambda: len(read_lines(run / "metrics.jsonl")) >= 2, process)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=400)
     assert process.returncode == 0
     assert f"python -m wavalign.train {run}" in output
     stopped = json.loads((run / "result.json").read_text())
