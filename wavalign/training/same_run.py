@@ -83,7 +83,7 @@ def refuse_other_data(saved: Mapping[str, Any], ids: Sequence[str]) -> None:
     if saved.get("examples", now["examples"]) != now["examples"]:
         found = f"{saved['examples']} examples, and its data have {now['examples']} now"
     elif saved.get("ids", now["ids"]) != now["ids"]:
-        found = "examples with other ids, or in another order"
+        found = "examples with other ids, or in another order (a row without an id goes by its file's name and line)"
     else:
         return
     raise ConfigError(f"The run was begun on {found}. Make them again as they were, or start a new run.")
