@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import hashlib
 import json
 import shutil
@@ -27,6 +26,7 @@ import numpy as np
 from evaluation.reproduce_measure import Sizes, measured
 from evaluation.reproduce_variants import ReproduceError, Variant
 from wavalign.models.interleaved import InterleavedModel
+from wavalign.models.memory import give_back
 from wavalign.models.registry import HOME_FOLDER, Registry
 from wavalign.rewards.registry import REFERENCES_FILE
 from wavalign.training.config import TrainConfig
@@ -158,7 +158,7 @@ def train(cell: Cell, mean_lambda: float | None, deadline: float | None) -> str:
             status = trainer.run()
         _count(cell, time.process_time() - processed, time.perf_counter() - wall)
     del trainer
-    gc.collect()
+    give_back()
     return status
 
 
@@ -180,7 +180,7 @@ def measure_cell(cell: Cell) -> dict[str, Any]:
     """Measures the trained checkpoint and keeps the result."""
     found = measured(*load_trained(cell), cell.setting.assets, cell.setting.sizes)
     write_json(cell.folder / MEASURED, found)
-    gc.collect()
+    give_back()
     return found
 
 
