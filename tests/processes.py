@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-_PATIENCE = 600
+_PATIENCE = 200
 
 
 class Together:

@@ -120,7 +120,7 @@ def _train(folder: Path, options: argparse.Namespace) -> int:
     from wavalign.training.learning import TrainingError
     from wavalign.training.loop import Trainer
     from wavalign.training.output_log import tee
-    from wavalign.training.run_lock import NO_LOCKS, RunBusy, alone
+    from wavalign.training.run_lock import RunBusy, alone
     from wavalign.training.served_rollouts import RolloutError
 
     torch.set_num_threads(options.threads)
@@ -140,8 +140,8 @@ def _train(folder: Path, options: argparse.Namespace) -> int:
     trainer = None
     with contextlib.ExitStack() as held:
         try:
-            if main_process and not held.enter_context(alone(folder, PATIENCE)):
-                print(NO_LOCKS, file=sys.stderr)
+            if main_process:
+                held.enter_context(alone(folder, PATIENCE))
             journal = Journal(folder) if main_process else None
         except RunBusy as error:
             print(error, file=sys.stderr)

@@ -96,8 +96,10 @@ def _kill(bench: JobsBench, job: Job, kill: Kill) -> None:
         # Another process that watches the same home, as an app does, dies with the job under way.
         command = [sys.executable, "-m", "tests.app.kill_matrix", "--watch", str(bench.home)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watcher:
-            assert watcher.stdout.readline() == f"{WATCHING}\n"
-            watcher.send_signal(kill.number)
+            try:
+                assert watcher.stdout.readline() == f"{WATCHING}\n"
+            finally:
+                watcher.send_signal(kill.number)
         assert bench.get(job).state in ACTIVE
 
 

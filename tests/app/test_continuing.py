@@ -27,11 +27,9 @@ def weights(job) -> str:
     return (checkpoints.latest(job.folder / "checkpoints").folder / "weights").read_text()
 
 
-def kill_runner(bench: JobsBench, job: Job) -> None:
-    """And waits until it is gone, as everything is when a machine starts again."""
+def gone(bench: JobsBench, job: Job) -> None:
+    """Waits until the runner is gone, as everything is when a machine starts again."""
     runner = bench.get(job)
-    with contextlib.suppress(ProcessLookupError):
-        bench.kill(runner.runner)
     bench.until(lambda: not processes.is_alive(runner.runner, runner.born))
 
 
@@ -57,7 +55,7 @@ def test_a_job_that_died_with_its_machine_goes_on_from_its_last_save(bench: Jobs
     bench.kill(bench.get(job).runner)
     with contextlib.suppress(ProcessLookupError):  # without its runner it saves and ends by itself
         bench.kill(trainer)
-    kill_runner(bench, job)
+    gone(bench, job)
     bench.jobs.queue.move(job.id, ("starting", "running"), host="the-container-before")
     bench.let_go(job)
     assert [each.id for each in go_on(bench.jobs.queue, bench.home)] == [job.id]
@@ -76,7 +74,8 @@ def test_a_job_that_a_person_stopped_stays_stopped(bench: JobsBench):
     job = bench.start("--steps", "4000", "--deaf", graces={"ask": 300.0, "term": 300.0, "kill": 10.0})
     bench.at(job, 3)
     bench.jobs.stop(job.id)
-    kill_runner(bench, job)
+    bench.kill(bench.get(job).runner)
+    gone(bench, job)
     for process in processes.tagged(job.id):
         bench.kill(process.pid, signal.SIGKILL)
     bench.until(lambda: not processes.tagged(job.id))

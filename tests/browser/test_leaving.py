@@ -35,7 +35,9 @@ class Slow:
                     chunks = nothing_new if held else next(stream)
                 except StopIteration as end:
                     return end.value
-                sounds = sounds or any(chunk and chunk.waveform is not None for chunk in chunks)
+                sounds = sounds or any(
+                    chunk and chunk.waveform is not None and len(chunk.waveform.samples) for chunk in chunks
+                )
                 self.steps += 1
                 time.sleep(STEP_SECONDS)
                 yield chunks

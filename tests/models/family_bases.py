@@ -14,7 +14,7 @@ from wavalign.dialogue import Dialogue, Turn
 from wavalign.models.loading import load_base
 
 TYPED = Dialogue((Turn("user", text="What is"),))
-FAMILIES = {
+MAKERS = {
     "vita-audio-plus": (tiny_families.make_vita, {}),
     "glm-4-voice": (tiny_families.make_glm, {}),
     "step-audio-2": (tiny_families.make_step, {"speech_pad": "<audio_64>"}),
@@ -25,13 +25,13 @@ FAMILIES = {
 def make_bases(folder: Path) -> Path:
     """A base of each family in ``folder``, with the embedded model's kind of codec; returns ``folder``."""
     tiny.make_tiny_codec(folder / "tiny-codec")
-    for name, (make, changes) in FAMILIES.items():
+    for name, (make, changes) in MAKERS.items():
         make(folder / name, extends=name, speech_count=tiny.CODES, codec="../tiny-codec", **changes)
     return folder
 
 
 def load_bases(folder: Path) -> dict[str, Any]:
-    return {name: load_base(name, folder / name, trust_remote_code=True) for name in FAMILIES}
+    return {name: load_base(name, folder / name, trust_remote_code=True) for name in MAKERS}
 
 
 def names_of(base: Any, ids: list[int]) -> list[str]:

@@ -16,7 +16,7 @@ import torch
 from evaluation.speed_gpu_rows import hum
 from tests import tiny
 from tests.models import tiny_families
-from tests.models.family_bases import FAMILIES, TYPED, load_bases, make_bases
+from tests.models.family_bases import MAKERS, TYPED, load_bases, make_bases
 from wavalign.audio import Waveform
 from wavalign.dialogue import Dialogue, Turn
 from wavalign.models.loading import load_base, source_of
@@ -106,7 +106,7 @@ def test_without_the_hosts_consent_no_code_of_the_checkpoint_runs_and_typed_word
         model.encode_prompt(Dialogue((Turn("user", codes=(1, 2)),)))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", MAKERS)
 def test_a_family_that_a_description_extends_answers_typed_words_without_the_hosts_consent(
     folders: Path, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

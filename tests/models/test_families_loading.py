@@ -15,7 +15,7 @@ import torch
 from tests import tiny
 from tests.codecs import tiny_codecs
 from tests.models import tiny_families
-from tests.models.family_bases import FAMILIES, load_bases, make_bases, names_of, prompt_of
+from tests.models.family_bases import MAKERS, load_bases, make_bases, names_of, prompt_of
 from wavalign.dialogue import Dialogue, Turn
 from wavalign.models import families
 from wavalign.models.description import InterleavedDescription, LayoutError
@@ -84,7 +84,7 @@ def test_a_hub_folder_is_known_by_its_config_alone_and_brings_its_familys_codec(
     assert "WAVALIGN_TRUST_REMOTE_CODE" in base.deaf
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", MAKERS)
 def test_a_checkpoints_tensors_give_the_logits_of_the_network_they_came_from(bases: dict, family: str) -> None:
     base = bases[family]
     torch.manual_seed(0)
@@ -131,4 +131,4 @@ def test_speech_tokens_that_are_not_one_block_are_refused(folders: Path, bases: 
 
 def test_the_estimate_knows_the_caches_of_every_family(folders: Path) -> None:
     """Keys and values: 2 x 2 layers x 2 heads x 8 numbers x 1024 tokens x 2 replies, of 4 bytes each."""
-    assert {estimate_folder(folders / name).cache for name in FAMILIES} == {2 * 2 * 2 * 8 * 1024 * 2 * 4}
+    assert {estimate_folder(folders / name).cache for name in MAKERS} == {2 * 2 * 2 * 8 * 1024 * 2 * 4}

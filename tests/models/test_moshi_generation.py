@@ -14,17 +14,14 @@ import pytest
 import torch
 from transformers import MoshiForConditionalGeneration
 
-from evaluation.speed_gpu_rows import hum
 from tests.models import tiny_moshi
-from wavalign.dialogue import Dialogue, Turn
+from tests.models.tiny_moshi import SPOKEN, TYPED
+from wavalign.dialogue import Dialogue
 from wavalign.models import moshi_network
 from wavalign.models.logprobs import chosen_logprobs
 from wavalign.models.protocol import Request
 from wavalign.models.registry import Registry
 from wavalign.models.shared_rows import Scored, SharedRow
-
-TYPED = Dialogue((Turn("user", text="What is seven plus five?"),))
-SPOKEN = Dialogue((Turn("user", speech=hum(0.7)),))
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import MoshiForConditionalGeneration
 
-from evaluation.speed_gpu_rows import hum
 from tests.models import tiny_moshi
-from wavalign.dialogue import Dialogue, Turn
+from tests.models.tiny_moshi import SPOKEN, TYPED
 from wavalign.models import attention
 from wavalign.models.memory_estimate import estimate_folder
 from wavalign.models.moshi_depth import stacked
@@ -29,9 +28,6 @@ from wavalign.models.protocol import Channel, CheckpointError, Request
 from wavalign.models.registry import Registry
 from wavalign.models.registry_bases import footprint
 from wavalign.models.registry_layouts import layout_at
-
-TYPED = Dialogue((Turn("user", text="What is seven plus five?"),))
-SPOKEN = Dialogue((Turn("user", speech=hum(0.7)),))
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,11 @@ import pytest
 
 from evaluation.speed_gpu_rows import hum
 from tests.models import tiny_moshi
+from tests.models.tiny_moshi import SPOKEN, TYPED
 from wavalign.audio import Waveform
 from wavalign.dialogue import Dialogue, Turn
 from wavalign.models.protocol import Channel, GenerationError, Request
 from wavalign.models.registry import Registry
-
-TYPED = Dialogue((Turn("user", text="What is seven plus five?"),))
-SPOKEN = Dialogue((Turn("user", speech=hum(0.7)),))
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,13 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from evaluation.speed_gpu_moshi import TINY, build, make_tokenizer
+from evaluation.speed_gpu_rows import hum
+from wavalign.dialogue import Dialogue, Turn
 
 CODES = TINY.mimi["codebook_size"]
 BOOKS = TINY.books
+TYPED = Dialogue((Turn("user", text="What is seven plus five?"),))
+SPOKEN = Dialogue((Turn("user", speech=hum(0.7)),))
 
 
 def make_assets(folder: Path) -> Path:

@@ -74,7 +74,7 @@ def straight(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dic
 def test_a_killed_run_goes_on_as_if_it_had_not_been(assets, tmp_path, config, straight) -> None:
     """SIGKILL once at a random step and once while a checkpoint is being written."""
     run = tmp_path / "run"
-    process = start(assets, config, "--run", run)
+    process = start(assets, config, "--run", run, disk=0.05)
     steps = random.Random().randint(4, 10)
     print(f"killed after step {steps}")
     wait_for(lambda: len(read_lines(run / "metrics.jsonl")) >= steps, process)

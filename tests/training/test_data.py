@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -299,6 +300,11 @@ def test_a_saved_data_set_is_read_through_the_package(folder):
     (example,) = load_examples(DataConfig(source="datasets", path=str(folder / "saved")))
     assert example.prompt.turns[0].speech.seconds == 0.5
     assert example.target_speech.sample_rate == 22_050
+    # Moved elsewhere, it holds the same examples: a run on them goes on.
+    (folder / "elsewhere").mkdir()
+    shutil.move(folder / "saved", folder / "elsewhere" / "saved")
+    (moved,) = load_examples(DataConfig(source="datasets", path=str(folder / "elsewhere" / "saved")))
+    assert moved.id == example.id == "saved:1"
 
 
 # Votes

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ import torch
 from tests import tiny
 from tests.training.tiny_run import small
 from wavalign.models.registry import Registry
+from wavalign.training import checkpoints
 from wavalign.training.batch import Unit
 from wavalign.training.config import ConfigError, TrainConfig
 from wavalign.training.config_files import recipes
@@ -176,14 +176,31 @@ def test_a_run_goes_on_as_it_was_begun_or_not_at_all(assets, tmp_path) -> None:
     assert more.step == 3
 
 
-def test_settings_of_another_version_are_not_compared_and_that_is_said(assets, tmp_path, capsys) -> None:
+@pytest.mark.parametrize(
+    ("unknown", "said"),
+    [({"config", "ids"}, "settings and examples"), ({"ids"}, "examples"), ({"config", "ids", "examples"}, "settings")],
+)
+def test_a_checkpoint_of_an_older_version_is_gone_on_with_and_what_is_not_compared_is_said(
+    unknown, said, assets, tmp_path, capsys
+) -> None:
     train(small("sft"), tmp_path, assets)
-    assert refuse_another({"a_field_of_old": 1}, small("sft")) is False
-    with patch("wavalign.training.loop.refuse_another", lambda _, config: refuse_another({"of_old": 1}, config)):
-        assert Trainer(small("sft", steps=3), tmp_path, assets).run() == "completed"
+    saved = checkpoints.latest(tmp_path / "checkpoints")
+    older = {name: value for name, value in saved.state.items() if name not in {"step", "idle_in_a_row", *unknown}}
+    checkpoints.save(saved.folder.parent, saved.step, older, lambda new: _copy_files(saved.folder, new))
+    assert Trainer(small("sft", steps=3), tmp_path, assets, quiet=True).run() == "completed"
     (resumed,) = [each for each in read_lines(tmp_path / "events.jsonl") if each["event"] == "resumed"]
-    assert resumed["settings_compared"] is False
-    assert "config.yaml was not compared with them" in "".join(capsys.readouterr())
+    assert said.split(" and ")[0] in resumed["not_compared"]
+    assert f"so {said}" in "".join(capsys.readouterr())
+
+
+def test_a_config_with_fields_that_are_not_known_is_not_compared() -> None:
+    assert refuse_another({"a_field_of_old": 1}, small("sft")) is False
+    assert refuse_another(small("sft").model_dump(mode="json"), small("sft")) is True
+
+
+def test_ids_of_any_kind_are_told_apart() -> None:
+    assert data_state(["a\nb", "c"]) != data_state(["a", "b\nc"])
+    assert data_state(["\ud83d"])["examples"] == 1
 
 
 def test_a_run_that_is_done_stays_done(assets, tmp_path) -> None:
@@ -377,3 +394,9 @@ def test_replies_of_words_alone_say_so(assets, tmp_path) -> None:
     for folder, short in (("text", True), ("all", False)):
         (event,) = [e for e in read_lines(tmp_path / folder / "events.jsonl") if e["event"] == "prepared"]
         assert event["replies_end_with_their_text"] is short
+
+
+def _copy_files(old: Path, new: Path) -> None:
+    for path in old.iterdir():
+        if path.name not in (checkpoints.MANIFEST, checkpoints.STATE):
+            (shutil.copytree if path.is_dir() else shutil.copy2)(path, new / path.name)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
 from wavalign.training import sharding
 from wavalign.training.batch import Completion, Unit, flatten, micro_batches
@@ -25,7 +26,10 @@ class TrainingError(RuntimeError):
 
 
 class Learner:
-    """``event`` is told of steps that were skipped or had nothing to learn from."""
+    """Turns the plan of each training step into optimiser steps.
+
+    ``event`` is told of optimiser steps that were skipped and of batches that had nothing to learn from.
+    """
 
     def __init__(
         self,
@@ -33,7 +37,7 @@ class Learner:
         trainee: Trainee,
         method: Method,
         optimiser: torch.optim.Optimizer,
-        accelerator: Any,
+        accelerator: Accelerator,
         world: World,
         event: Callable[..., None],
     ) -> None:
@@ -44,12 +48,12 @@ class Learner:
         self.idle_in_a_row = 0
 
     def learn(self, step: int, plan: Plan, seconds: dict[str, float]) -> dict[str, float]:
-        """Takes the steps on the batch of update ``step`` (from 0); returns the metrics of the last of them.
+        """Takes the optimiser steps on the batch of training step ``step`` (from 0); returns the last one's metrics.
 
         ``seconds`` gains what "forward" (with the backward pass) and "optimiser" took.
 
         Raises:
-            TrainingError: when too many updates in a row were skipped, or had nothing to learn from.
+            TrainingError: when too many optimiser steps in a row were skipped, or too many batches taught nothing.
         """
         metrics = {"loss": 0.0}  # a batch without preference pairs teaches nothing
         # A forward of which no token is wanted (uniform groups that DAPO leaves out, failed rewards) has no gradient.

@@ -129,7 +129,7 @@ class Trainer:
 
         Raises:
             TrainingError, RewardError: when it cannot go on.
-            ConfigError: when its checkpoint is of a run with other settings.
+            ConfigError: when its checkpoint is of a run with other settings or other examples.
         """
         mirrors = mirrors_of(self.config, self.folder) if self.main else []
         self._resume()
@@ -232,13 +232,16 @@ class Trainer:
             self._event("started", config=self.config.name, processes=self.world.size)
             return
         self.step = saved.step
-        compared = refuse_another(saved.state.get("config"), self.config)
-        refuse_other_data(saved.state, self.data.ids)
+        compared = {
+            "settings": refuse_another(saved.state.get("config"), self.config),
+            "examples": refuse_other_data(saved.state, self.data.ids),
+        }
         saving.load(saved.folder, self.trainee, self.optimiser)
         self._load_state(saved.state)
-        self._event("resumed", step=self.step, processes=self.world.size, settings_compared=compared)
-        if not compared and not self.quiet and self.main:
-            tqdm.write(f"{self.config.name}: {NOT_COMPARED}")
+        unknown = [what for what, known in compared.items() if not known]
+        self._event("resumed", step=self.step, processes=self.world.size, not_compared=unknown)
+        if unknown and self.main:
+            tqdm.write(f"{self.config.name}: {NOT_COMPARED.format(what=' and '.join(unknown))}")
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,17 +19,16 @@ class RunBusy(RuntimeError):
 
 
 @contextmanager
-def alone(folder: Path, patience: float) -> Iterator[bool]:
+def alone(folder: Path, patience: float) -> Iterator[None]:
     """Holds the run in ``folder``; whoever finds it taken waits ``patience`` seconds.
 
-    The kernel lets go of the lock when its holder dies. Yields whether there is a lock: some file systems have none.
+    The kernel lets go of the lock when its holder dies. Where the file system has no locks, it says so on stderr.
 
     Raises:
         RunBusy: when another process still trains the run.
     """
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     deadline = time.monotonic() + patience
-    locked = True
     try:
         while True:
             try:
@@ -42,9 +42,9 @@ def alone(folder: Path, patience: float) -> Iterator[bool]:
                     ) from None
                 time.sleep(0.1)
             except OSError:
-                locked = False
+                print(NO_LOCKS, file=sys.stderr)
                 break
-        yield locked
+        yield
     finally:
         with suppress(OSError):  # said, not left to the closing: a process that was forked meanwhile has the file open
             fcntl.flock(descriptor, fcntl.LOCK_UN)

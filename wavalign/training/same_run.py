@@ -1,8 +1,9 @@
-"""What may change in a run's config between two of its starts, and what may not: a resumed run is the same run."""
+"""What may change in a run's config and data between two of its starts, and what may not: it is the same run."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -36,8 +37,8 @@ that these paths name nothing is known but which examples the data have, by thei
 
 
 NOT_COMPARED = (
-    "its last checkpoint was saved by a version with other settings, so config.yaml was not compared with them. "
-    "If it was edited meanwhile, what comes now is another run."
+    "its last checkpoint was saved by another version and does not say all that it was made with, so {what} could not "
+    "be compared. If they were changed meanwhile, what comes now is another run."
 )
 
 
@@ -70,11 +71,13 @@ def refuse_another(saved: Mapping[str, Any] | None, config: TrainConfig) -> bool
 
 def data_state(ids: Sequence[str]) -> dict[str, Any]:
     """What a checkpoint remembers of its data: how many examples, and which ones in which order."""
-    return {"examples": len(ids), "ids": hashlib.sha256("\n".join(ids).encode()).hexdigest()}
+    return {"examples": len(ids), "ids": hashlib.sha256(json.dumps(list(ids)).encode()).hexdigest()}
 
 
-def refuse_other_data(saved: Mapping[str, Any], ids: Sequence[str]) -> None:
+def refuse_other_data(saved: Mapping[str, Any], ids: Sequence[str]) -> bool:
     """``saved`` is the state of the run's checkpoint; ``ids`` are those of the examples that it would go on with.
+
+    Returns whether they were compared: older checkpoints know their number only, or nothing.
 
     Raises:
         ConfigError: when they are others, or stand in another order.
@@ -83,10 +86,10 @@ def refuse_other_data(saved: Mapping[str, Any], ids: Sequence[str]) -> None:
     if saved.get("examples", now["examples"]) != now["examples"]:
         found = f"{saved['examples']} examples, and its data have {now['examples']} now"
     elif saved.get("ids", now["ids"]) != now["ids"]:
-        found = "examples with other ids, or in another order (a row without an id goes by its file's name and line)"
+        found = "examples with other ids, or in another order (rows without ids go by their file's name and line)"
     else:
-        return
-    raise ConfigError(f"The run was begun on {found}. Make them again as they were, or start a new run.")
+        return "ids" in saved
+    raise ConfigError(f"The run was begun on {found}. Make the data as they were, or start a new run.")
 
 
 def _may_change(path: str) -> bool:

@@ -35,7 +35,7 @@ def save(
 
 
 def load(folder: Path, trainee: Trainee, optimiser: torch.optim.Optimizer) -> None:
-    """Puts the weights and the optimiser of the checkpoint in ``folder`` back."""
+    """Puts the weights and the optimiser of the checkpoint in ``folder`` back; all processes must call it."""
     trainee.load_state(folder)
     moments = torch.load(folder / OPTIMISER, map_location="cpu", weights_only=True)
     sharding.set_optimiser_state(optimiser, moments, trainee.parameters)

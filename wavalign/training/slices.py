@@ -90,10 +90,10 @@ def train_slice(
     output.parent.mkdir(parents=True, exist_ok=True)
     os.environ[ATTEMPT_VARIABLE] = str(attempt)
     with (
-        alone(folder, patience),
         output.open("a", encoding="utf-8", buffering=1) as log,
         contextlib.redirect_stdout(log),
         contextlib.redirect_stderr(log),
+        alone(folder, patience),
     ):
         return _trained(folder, assets, home, seconds, began)
 

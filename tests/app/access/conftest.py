@@ -1,4 +1,4 @@
-"""One running Space for all tests of this folder, and no longer than for them."""
+"""One running Space in each worker for all tests of this folder, and no longer than for them."""
 
 from __future__ import annotations
 

@@ -37,7 +37,9 @@ def read(
     elif path.is_dir() and not any((path / name).is_file() for name in _SAVED):
         tables = [_Table(file, path, _parquet(file)) for file in _parquet_files(path, config.split or SPLIT)]
     else:
-        tables = [_Table(config.path or "", path if path.is_dir() else None, _through_datasets(config, path))]
+        # A folder's rows go by its name, so that it can be moved.
+        file, folder = (path.resolve(), path) if path.is_dir() else (config.path or "", None)
+        tables = [_Table(file, folder, _through_datasets(config, path))]
     entries: list[Entry] = []
     unreadable: list[UnreadableRow] = []
     for table in tables:
