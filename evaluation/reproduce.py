@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from evaluation.reproduce_cells import Setting
     from evaluation.reproduce_measure import Sizes
-    from evaluation.reproduce_variants import ReproduceError, tuned_values, variants
+    from evaluation.reproduce_variants import SETS, ReproduceError, tuned_values, variants
     from wavalign.codecs.loading import CodecError
     from wavalign.models.protocol import CheckpointError, GenerationError
     from wavalign.rewards.protocol import RewardError
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warm=options.warm,
             likelihood=options.likelihood,
         )
+        untimed = tuple(each for name in options.untimed for each in SETS.get(name, (name,)))
         setting = Setting(
             work=options.work,
             assets=options.assets,
@@ -61,14 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             steps=options.steps,
             overrides=tuple(options.set),
             tuned=tuned_values(options.tuned) if options.tuned else {},
-            untimed=tuple(options.untimed),
+            untimed=untimed,
             pool=options.pool,
             curve=options.curve,
             sizes=sizes,
             quiet=not sys.stderr.isatty(),
         )
         chosen = variants(options.recipes)
-        if unknown := set(options.untimed) - {variant.name for variant in chosen}:
+        if unknown := set(untimed) - {variant.name for variant in chosen}:
             raise ReproduceError(f"--untimed names {', '.join(sorted(unknown))}, which --recipes does not.")
         if options.table:
             return _publish(chosen, options, setting)
@@ -253,7 +254,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--results", type=Path, default=RESULTS, help="with --table: where the results are written")
     parser.add_argument("--page", type=Path, default=PAGE, help="with --table: whose tables are filled in")
     parser.add_argument(
-        "--untimed", nargs="+", default=[], metavar="RECIPE", help="whose seconds are of another machine: left out"
+        "--untimed", nargs="+", default=[], metavar="RECIPE", help="whose seconds compare with no other's: left out"
     )
     parser.add_argument("--threads", type=int, default=1, help="of torch; small models are fastest with one")
     return parser

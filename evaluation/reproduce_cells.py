@@ -40,8 +40,8 @@ MEASURED, BASE_FILE, CLOCK, DATA, REPLIES = "measured.json", "base.json", "clock
 @dataclass(frozen=True)
 class Setting:
     """What all cells share. ``overrides`` are ``field=value`` for every recipe, ``tuned`` those of one recipe and its
-    variants; a variant's own come last. ``untimed`` are variants that trained on a machine of another speed: seconds of
-    theirs are not compared."""
+    variants; a variant's own come last. ``untimed`` are variants that trained on a machine of another speed, or
+    beside other programs: seconds of theirs are not compared."""
 
     work: Path
     assets: Path

@@ -58,15 +58,15 @@ RATES = (
 )
 """What is tried on validation prompts; DPO, whose speech is best at the lowest rate of all, at a lower one too."""
 EQUAL_TIME = (
-    "wavalign",
-    "hybrid-fixed",
     "sft@steps=500",
-    "grpo-text@steps=206",
-    "grpo-all@steps=82",
-    "alpo-anchored@steps=54",
-    "alpo@steps=34",
     "dpo-text@steps=40",
     "dpo-all@steps=40",
+    "grpo-text@steps=206",
+    "grpo-all@steps=82",
+    "hybrid-fixed",
+    "wavalign",
+    "alpo@steps=34",
+    "alpo-anchored@steps=54",
 )
 """As many updates of each as take the time of 200 of ``wavalign``, by 16 updates of each on one machine."""
 SETS: dict[str, tuple[str, ...]] = {

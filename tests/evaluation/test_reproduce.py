@@ -114,6 +114,12 @@ def test_no_seconds_are_compared_of_a_recipe_from_another_machine(compared: Path
     assert ">sft<" not in timed
 
 
+def test_a_set_is_untimed_as_a_whole(compared: Path, assets: Path, capsys: pytest.CaptureFixture) -> None:
+    """So one of its variants that is not compared is named."""
+    assert run(assets, compared, "--recipes", "sft", "wavalign", "--untimed", "lora", "--table") == 1
+    assert "--untimed names sft-full, wavalign-full, which --recipes does not." in capsys.readouterr().err
+
+
 def test_records_of_other_settings_do_not_count(compared: Path, assets: Path, tmp_path: Path) -> None:
     given = ["--recipes", "sft", "--records", str(compared / "records"), "--minutes", "0"]
     assert run(assets, tmp_path / "same", *given) == 0
