@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 
-from app.arguments import whole
 from app.battles import BattleError
 from app.conversation import Asked
 from app.rates import Rates
@@ -29,6 +28,7 @@ from app.speakers import LoadedSpeakers
 from app.staging import Staging
 from app.store import StoreError
 from app.voting import Voting
+from wavalign.arguments import whole
 from wavalign.dialogue import Turn
 
 

@@ -30,7 +30,7 @@ import httpx
 import psutil
 from gradio_client.utils import apply_diff
 
-from app.arguments import number, whole
+from wavalign.arguments import number, whole
 
 QUESTIONS = (
     "what is seven plus five",

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 
-from app.arguments import whole
 from app.battles import SIDES, BattleError
 from app.equaliser import equalise
 from app.staging import Staging
@@ -37,6 +36,7 @@ from app.store.schema import (
 )
 from app.store.tallies import tallies
 from app.voting import Voting
+from wavalign.arguments import whole
 from wavalign.audio import Waveform
 
 _RATE = 16_000

@@ -20,12 +20,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app import export_parquet
-from app.arguments import number
 from app.battles import Rules
 from app.export_card import card
 from app.export_rows import VIEWS, SameWords, Selection, View, rows, selected
 from app.settings import Settings, SettingsError
 from app.store import Store, StoreError, open_store
+from wavalign.arguments import number
 
 
 class ExportError(ValueError):

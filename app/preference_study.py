@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from app import preference_study_run as run
-from app.arguments import whole
 from app.preference_study_page import ANCHORED, BASE, TUNED, page
 from app.preference_study_run import REWARD, Plan
 from app.settings import Settings
+from wavalign.arguments import whole
 
 TWIN = "study-twin"
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "preference-study.md"

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.arguments import number, whole
 from app.battles import SIDES, BattleError
 from app.conversation import Asked
 from app.rates import Rates
@@ -25,6 +24,7 @@ from app.speakers import LoadedSpeakers
 from app.staging import Staging
 from app.store import StoreError, queries
 from app.voting import Voting
+from wavalign.arguments import number, whole
 from wavalign.dialogue import Turn
 
 SPLIT = "post_training"

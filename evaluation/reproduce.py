@@ -23,6 +23,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from wavalign.arguments import number, whole
+
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 ROOT = Path(__file__).resolve().parent
 RESULTS, PAGE = ROOT / "results" / "comparison.json", ROOT.parent / "docs" / "comparison.md"
@@ -73,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ReproduceError(f"--untimed names {', '.join(sorted(unknown))}, which --recipes does not.")
         if options.table:
             return _publish(chosen, options, setting)
+        options.work.mkdir(parents=True, exist_ok=True)
         return _run(chosen, options, setting)
     except (
         ReproduceError,
@@ -85,6 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         RunBusy,
     ) as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        where = error.filename or options.work
+        print(f"The comparison cannot read or write {where} ({error.strerror}).", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on.", file=sys.stderr)
@@ -101,10 +108,11 @@ def _run(chosen: Sequence[Any], options: argparse.Namespace, setting: Any) -> in
     cells = order(chosen, options.seeds, setting)
     _restore(cells, chosen, options, setting)
     _refuse(cells, chosen)
+    _refuse_data(cells, chosen)
     base = base_measures(setting)
     _say(f"base {setting.base}: {_line(base)} ({base['cpu_s']:.0f} CPU s)")
-    failed = []
-    for number, cell in enumerate(cells, start=1):
+    failed, interrupted = [], False
+    for place, cell in enumerate(cells, start=1):
         if cell.trained and cell.measures is not None and (cell.has_weights or not options.weights):
             if options.keep:
                 keep(cell, base, options.records)
@@ -118,6 +126,7 @@ def _run(chosen: Sequence[Any], options: argparse.Namespace, setting: Any) -> in
                 _say(f"{cell.name}: its weights are not here; it is trained again.")
             if not cell.has_weights and train(cell, _mean_lambda(cell, chosen), deadline) == "stopped":
                 _say(f"{cell.name}: stopped before its end. The same command goes on.")
+                interrupted = deadline is None or time.monotonic() < deadline
                 break
         except (TrainingError, RewardError) as error:
             failed.append(cell)
@@ -126,12 +135,12 @@ def _run(chosen: Sequence[Any], options: argparse.Namespace, setting: Any) -> in
         trained = time.process_time()
         found = measure_cell(cell)
         spent = f"trained {trained - began:.0f} CPU s, measured {found['cpu_s']:.0f} CPU s"
-        _say(f"[{number}/{len(cells)}] {cell.name}: {_line(found)} ({spent})")
+        _say(f"[{place}/{len(cells)}] {cell.name}: {_line(found)} ({spent})")
         if options.keep:
             keep(cell, base, options.records)
         write_json(setting.work / "comparison.json", _summary(cells, setting))
     _report(cells, setting)
-    return 1 if failed else 0
+    return 130 if interrupted else 1 if failed else 0
 
 
 def _publish(chosen: Sequence[Any], options: argparse.Namespace, setting: Any) -> int:
@@ -144,8 +153,8 @@ def _publish(chosen: Sequence[Any], options: argparse.Namespace, setting: Any) -
     _restore(cells, chosen, options, setting)
     _refuse(cells, chosen)
     found = _summary(cells, setting)
-    write_json(options.results, found)
     write_page(options.page, tables(found))
+    write_json(options.results, found)
     paths = write_charts(found, options.page)
     _report(cells, setting)
     _say(f"Written: {', '.join(map(str, [options.results, options.page, *paths]))}")
@@ -201,6 +210,20 @@ def _refuse(cells: Sequence[Any], chosen: Sequence[Any]) -> None:
             refuse_other_settings(cell, mean)
 
 
+def _refuse_data(cells: Sequence[Any], chosen: Sequence[Any]) -> None:
+    """What cannot be trained on is refused before the base is measured, and no cell is begun."""
+    from wavalign.training.data import load_examples
+
+    seen = set()
+    for cell in cells:
+        if cell.trained or (cell.variant.mean_of is not None and _mean_lambda(cell, chosen) is None):
+            continue
+        data = cell.config(_mean_lambda(cell, chosen)).data
+        if (what := data.model_dump_json(exclude={"seed"})) not in seen:
+            seen.add(what)
+            load_examples(data, cell.setting.assets)
+
+
 def _mean_lambda(cell: Any, chosen: Sequence[Any]) -> float | None:
     """The mean lambda of the run, with the same seed, that the cell's variant names; None where there is none yet."""
     named = [variant for variant in chosen if variant.name == cell.variant.mean_of]
@@ -231,19 +254,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--recipes", nargs="+", default=["main"], help=f"recipes, recipe@field=value, {', '.join(SETS)}"
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=200, help="updates of every recipe")
-    parser.add_argument("--minutes", type=float, help="stop, saved, after so many minutes on the clock")
+    parser.add_argument("--seeds", nargs="+", type=whole(0), default=[0, 1, 2])
+    parser.add_argument("--steps", type=whole(1), default=200, help="updates of every recipe")
+    parser.add_argument("--minutes", type=number(0), help="stop, saved, after so many minutes on the clock")
     parser.add_argument("--set", nargs="+", default=[], metavar="field=value", help="changes of every recipe")
     parser.add_argument("--tuned", type=Path, help="YAML of recipe: [field=value, ...], as chosen on validation")
     parser.add_argument("--pool", type=Path, help="the prompts to train on (python -m wavalign.training.pool)")
-    parser.add_argument("--curve", type=int, default=100, help="steps between evaluations along a run; 0 for none")
+    parser.add_argument("--curve", type=whole(0), default=100, help="steps between evaluations along a run; 0 for none")
     parser.add_argument("--split", default="held_out", help="what is measured on: held_out, or validation for tuning")
-    parser.add_argument("--prompts", "--limit", type=int, default=300, help="prompts answered in words")
-    parser.add_argument("--samples", type=int, default=8, help="replies to each, at temperature 0.9")
-    parser.add_argument("--spoken", type=int, default=200, help="prompts answered aloud at the base's own sampling")
-    parser.add_argument("--warm", type=int, default=200, help="prompts answered aloud at temperature 0.8")
-    parser.add_argument("--likelihood", type=int, default=150, help="demonstrations scored")
+    parser.add_argument("--prompts", "--limit", type=whole(1), default=300, help="prompts answered in words")
+    parser.add_argument("--samples", type=whole(1), default=8, help="replies to each, at temperature 0.9")
+    parser.add_argument(
+        "--spoken", type=whole(0), default=200, help="prompts answered aloud at the base's own sampling"
+    )
+    parser.add_argument("--warm", type=whole(0), default=200, help="prompts answered aloud at temperature 0.8")
+    parser.add_argument("--likelihood", type=whole(0), default=150, help="demonstrations scored")
     parser.add_argument("--base", default="closedtalk-base", help="the checkpoint that every recipe starts from")
     parser.add_argument("--assets", type=Path, default=ASSETS)
     parser.add_argument("--work", type=Path, default=Path("runs/reproduce"), help="where cells are kept")
@@ -256,7 +281,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--untimed", nargs="+", default=[], metavar="RECIPE", help="whose seconds compare with no other's: left out"
     )
-    parser.add_argument("--threads", type=int, default=1, help="of torch; small models are fastest with one")
+    parser.add_argument("--threads", type=whole(1), default=1, help="of torch; small models are fastest with one")
     return parser
 
 

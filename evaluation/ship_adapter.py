@@ -162,7 +162,13 @@ def card(cell: Cell, base: Mapping[str, Any], found: Mapping[str, Any], command:
             f"| {label.format(**asdict(sizes))}, % | {mine:.1f} | {base_of:.1f} "
             f"| {difference:+.1f} ({low:+.1f} to {high:+.1f}) |"
         )
-    rank = f"rank {config.tuning.rank}" + (", for words and for speech each" if config.tuning.per_channel else "")
+    rank, channels = f"rank {config.tuning.rank}", ""
+    if config.tuning.per_channel:
+        rank += ", for words and for speech each"
+        channels = f"""
+Which ranks are whose stands in `{CHANNELS_FILE}`. PEFT alone loads this folder, too, but knows nothing of that file and
+has both adapters active everywhere: another model than the one measured here.
+"""
     return f"""---
 license: apache-2.0
 language: en
@@ -178,7 +184,7 @@ tags: [spoken-dialogue, closedtalk, wavalign, grpo, lora]
 A LoRA adapter ({rank}; half precision) on `{cell.setting.base}`: {config.steps} updates of {config.batch} prompts
 with {config.rollouts.group_size} rollouts each, on the post-training split. Of the seeds trained, the one
 with the best score on validation prompts: seed {cell.seed}.
-
+{channels}
 As it is shipped, beside its base on {sizes.prompts} held-out prompts of unseen voices ({sizes.spoken} of them heard at
 each sampling); 95 % intervals over prompts, for this one run. Differences in points:
 

@@ -18,6 +18,8 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from wavalign.arguments import whole
+
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 HOME = Path(os.environ.get("WAVALIGN_HOME") or Path.home() / ".cache" / "wavalign-workbench")
 RUNS = "runs"
@@ -38,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--assets", type=Path, default=ASSETS, help="the folder of the embedded checkpoints and data")
     parser.add_argument("--home", type=Path, default=HOME, help="the folder with runs/ and checkpoints/")
-    parser.add_argument("--threads", type=int, default=1, help="of torch on a CPU; small models are fastest with one")
+    parser.add_argument(
+        "--threads", type=whole(1), default=1, help="of torch on a CPU; small models are fastest with one"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--fields", action="store_true", help="print every field with its default and meaning")
     options = parser.parse_intermixed_args(arguments)

@@ -120,6 +120,38 @@ def test_a_set_is_untimed_as_a_whole(compared: Path, assets: Path, capsys: pytes
     assert "--untimed names sft-full, wavalign-full, which --recipes does not." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--set", "data.path=nowhere"], "nowhere"),
+        (["--pool", "no-pool.json"], "The pool of prompts no-pool.json cannot be read"),
+    ],
+)
+def test_data_that_cannot_be_read_begin_nothing(
+    given: list[str], said: str, assets: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert run(assets, tmp_path, "--recipes", "sft", *given) == 1
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_is_no_folder_and_numbers_that_do_not_fit_are_one_sentence(
+    assets: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    assert run(assets, tmp_path / "file", "--recipes", "sft") == 1
+    assert f"cannot read or write {tmp_path / 'file'} (File exists)" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(assets, tmp_path, "--recipes", "sft", "--samples", "-3")
+    assert "--samples: '-3' is not a whole number from 1 on" in capsys.readouterr().err
+
+
+def test_a_page_that_is_not_there_leaves_no_results(compared: Path, assets: Path, tmp_path: Path) -> None:
+    given = ["--recipes", "sft", "wavalign", "--results", str(tmp_path / "results.json")]
+    assert run(assets, compared, *given, "--table", "--page", str(tmp_path / "none.md")) == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_records_of_other_settings_do_not_count(compared: Path, assets: Path, tmp_path: Path) -> None:
     given = ["--recipes", "sft", "--records", str(compared / "records"), "--minutes", "0"]
     assert run(assets, tmp_path / "same", *given) == 0
@@ -222,7 +254,7 @@ def test_an_interrupted_cell_goes_on_to_the_same_weights(
 
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "_one_step", asks_to_stop)
-        assert run(assets, tmp_path / "cut", "--recipes", "sft", seeds=("0",), steps=3) == 0
+        assert run(assets, tmp_path / "cut", "--recipes", "sft", seeds=("0",), steps=3) == 130
     cut = tmp_path / "cut" / "cells" / "sft" / "seed-0"
     assert not (cut / "measured.json").exists()
     assert json.loads((cut / "run" / "result.json").read_text())["step"] == 1

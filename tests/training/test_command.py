@@ -154,6 +154,13 @@ def test_a_wrong_config_makes_no_run(arguments, said, tmp_path, capsys) -> None:
     assert not home.exists()
 
 
+def test_threads_that_do_not_fit_are_refused_before_a_run_is_made(tmp_path, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["wavalign/recipes/sft.yaml", "--threads", "0", "--home", str(tmp_path / "home")])
+    assert "'0' is not a whole number from 1 on" in capsys.readouterr().err
+    assert not (tmp_path / "home").exists()
+
+
 def test_a_run_is_not_written_over(assets, tmp_path, capsys) -> None:
     save_config(small("sft", steps=1), tmp_path / "config.yaml")
     arguments = [str(tmp_path / "config.yaml"), "--assets", str(assets), "--run", str(tmp_path / "run"), "--quiet"]
