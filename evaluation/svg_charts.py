@@ -4,7 +4,7 @@ colours, hold no script and load nothing."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -16,6 +16,8 @@ NEUTRAL = -1
 """The colour of what others are compared with."""
 _WIDTH, _HEIGHT = 760, 380
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 190, 44, 52
+_CHARACTER = 7.8
+"""The width of a label's letter, as a rule."""
 _STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#1f2328}.t{font-weight:600;font-size:15px}.m{fill:#59636e}"
     ".g{stroke:#d1d9e0;stroke-width:1}.z{stroke:#59636e;stroke-width:1;stroke-dasharray:4 3}.b{fill:#fff}"
@@ -62,7 +64,7 @@ def line_chart(title: str, x_label: str, y_label: str, lines: Sequence[Line]) ->
             f'stroke-width="{1.2 if line.faint else 2.2}" stroke-opacity="{0.45 if line.faint else 1}"/>'
         )
     legend = {line.label: line.colour for line in lines}
-    return _page(title, body + _legend(list(legend.items())))
+    return _page(title, body + _legend(list(legend.items())), width=_wide_enough(legend))
 
 
 def cross_chart(title: str, x_label: str, y_label: str, marks: Sequence[Mark]) -> str:
@@ -78,7 +80,8 @@ def cross_chart(title: str, x_label: str, y_label: str, marks: Sequence[Mark]) -
         if mark.x_low is not None and mark.x_high is not None:
             body.append(_rule(scale.x(mark.x_low), scale.y(mark.y), scale.x(mark.x_high), scale.y(mark.y), colour))
         body.append(f'<circle cx="{x:.1f}" cy="{scale.y(mark.y):.1f}" r="5" fill="{colour}"/>')
-    return _page(title, body + _legend([(mark.label, mark.colour) for mark in marks]))
+    legend = [(mark.label, mark.colour) for mark in marks]
+    return _page(title, body + _legend(legend), width=_wide_enough(mark.label for mark in marks))
 
 
 def interval_chart(title: str, x_label: str, marks: Sequence[Mark], zero: bool = False) -> str:
@@ -172,8 +175,13 @@ def _legend(entries: Sequence[tuple[str, int]]) -> list[str]:
     return body
 
 
-def _page(title: str, body: Sequence[str], height: float = _HEIGHT) -> str:
-    box = f'viewBox="0 0 {_WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}"'
+def _wide_enough(labels: Iterable[str]) -> float:
+    """A page's width on which the longest of the legend's labels ends."""
+    return max(_WIDTH, _WIDTH - _RIGHT + 40 + _CHARACTER * max(len(label) for label in labels))
+
+
+def _page(title: str, body: Sequence[str], height: float = _HEIGHT, width: float = _WIDTH) -> str:
+    box = f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(title)}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {box}>'
-    parts = [head, f"<style>{_STYLE}</style>", f'<rect class="b" width="{_WIDTH}" height="{height:.0f}"/>']
+    parts = [head, f"<style>{_STYLE}</style>", f'<rect class="b" width="{width:.0f}" height="{height:.0f}"/>']
     return "\n".join([*parts, _text(16, 26, title, "t"), *body, "</svg>"]) + "\n"
