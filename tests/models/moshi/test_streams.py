@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import wavalign.torchaudio_guard  # noqa: F401
@@ -18,18 +17,6 @@ from tests.models.tiny_moshi import SPOKEN, TYPED
 from wavalign.audio import Waveform
 from wavalign.dialogue import Dialogue, Turn
 from wavalign.models.protocol import Channel, GenerationError, Request
-from wavalign.models.registry import Registry
-
-
-@pytest.fixture(scope="module")
-def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_moshi.make_assets(tmp_path_factory.mktemp("moshi"))
-
-
-@pytest.fixture(scope="module")
-def model(assets: Path) -> Any:
-    return Registry(assets).load(["moshi", "tuned"])
-
 
 # The end of a reply, and what a token is
 

@@ -16,7 +16,7 @@ import torch
 from evaluation.speed_gpu_rows import hum
 from tests import tiny
 from tests.models import tiny_families
-from tests.models.family_bases import MAKERS, TYPED, load_bases, make_bases
+from tests.models.family_bases import MAKERS, TYPED
 from wavalign.audio import Waveform
 from wavalign.dialogue import Dialogue, Turn
 from wavalign.models.loading import load_base, source_of
@@ -24,16 +24,6 @@ from wavalign.models.protocol import CheckpointError, GenerationError, Sampling
 from wavalign.models.registry import Registry
 from wavalign.models.registry_adding import Wish, look
 from wavalign.models.registry_layouts import brings_code, layout_at
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bases(tmp_path_factory.mktemp("families"))
-
-
-@pytest.fixture(scope="module")
-def bases(folders: Path) -> dict[str, Any]:
-    return load_bases(folders)
 
 
 @pytest.mark.parametrize("family", ["vita-audio-plus", "step-audio-2"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import wavalign.torchaudio_guard  # noqa: F401
@@ -12,7 +11,6 @@ import wavalign.torchaudio_guard  # noqa: F401
 import numpy as np
 import pytest
 import torch
-from transformers import MoshiForConditionalGeneration
 
 from tests.models import tiny_moshi
 from tests.models.tiny_moshi import SPOKEN, TYPED
@@ -20,23 +18,7 @@ from wavalign.dialogue import Dialogue
 from wavalign.models import moshi_network
 from wavalign.models.logprobs import chosen_logprobs
 from wavalign.models.protocol import Request
-from wavalign.models.registry import Registry
 from wavalign.models.shared_rows import Scored, SharedRow
-
-
-@pytest.fixture(scope="module")
-def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_moshi.make_assets(tmp_path_factory.mktemp("moshi"))
-
-
-@pytest.fixture(scope="module")
-def model(assets: Path) -> Any:
-    return Registry(assets).load(["moshi", "tuned"])
-
-
-@pytest.fixture(scope="module")
-def original(assets: Path) -> Any:
-    return MoshiForConditionalGeneration.from_pretrained(str(assets / "moshi"))
 
 
 @pytest.fixture(scope="module")

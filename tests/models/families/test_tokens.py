@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import wavalign.torchaudio_guard  # noqa: F401
 
 # isort: split
 import pytest
 
 from evaluation.speed_gpu_rows import hum
-from tests.models.family_bases import TYPED, load_bases, make_bases, names_of, prompt_of
+from tests.models.family_bases import TYPED, names_of, prompt_of
 from wavalign.dialogue import Dialogue, Turn
 from wavalign.training.channels import FORMAT, SPEECH, TEXT, channels_of
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bases(tmp_path_factory.mktemp("families"))
-
-
-@pytest.fixture(scope="module")
-def bases(folders: Path) -> dict[str, Any]:
-    return load_bases(folders)
 
 
 def audio(start: int, stop: int, name: str = "<|audio_{}|>") -> list[str]:

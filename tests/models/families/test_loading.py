@@ -15,7 +15,7 @@ import torch
 from tests import tiny
 from tests.codecs import tiny_codecs
 from tests.models import tiny_families
-from tests.models.family_bases import MAKERS, load_bases, make_bases, names_of, prompt_of
+from tests.models.family_bases import MAKERS, names_of, prompt_of
 from wavalign.dialogue import Dialogue, Turn
 from wavalign.models import families
 from wavalign.models.description import InterleavedDescription, LayoutError
@@ -26,16 +26,6 @@ from wavalign.models.registry import Registry
 from wavalign.models.registry_adding import Wish, look
 from wavalign.models.registry_hints import hints
 from wavalign.models.registry_layouts import layout_at, layout_of
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bases(tmp_path_factory.mktemp("families"))
-
-
-@pytest.fixture(scope="module")
-def bases(folders: Path) -> dict[str, Any]:
-    return load_bases(folders)
 
 
 @pytest.mark.parametrize("family", families.FAMILIES, ids=lambda family: family.name)

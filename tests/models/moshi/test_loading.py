@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import MoshiForConditionalGeneration
 
 from tests.models import tiny_moshi
 from tests.models.tiny_moshi import SPOKEN, TYPED
@@ -28,22 +27,6 @@ from wavalign.models.protocol import Channel, CheckpointError, Request
 from wavalign.models.registry import Registry
 from wavalign.models.registry_bases import footprint
 from wavalign.models.registry_layouts import layout_at
-
-
-@pytest.fixture(scope="module")
-def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_moshi.make_assets(tmp_path_factory.mktemp("moshi"))
-
-
-@pytest.fixture(scope="module")
-def model(assets: Path) -> Any:
-    return Registry(assets).load(["moshi", "tuned"])
-
-
-@pytest.fixture(scope="module")
-def original(assets: Path) -> Any:
-    return MoshiForConditionalGeneration.from_pretrained(str(assets / "moshi"))
-
 
 # Adapters
 
